@@ -1,0 +1,70 @@
+# Every command a developer or a build machine needs. Each works on a fresh checkout with python3, pip and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+# Extra words for the program behind a target: make test ARGS="tests/core -k offsets"
+ARGS   ?=
+
+CODE   := $(wildcard bench consumer sandbox schemas tests)
+# What is installed depends on these contents alone, so another content is another stamp.
+KEY       := $(shell cat requirements/dev.txt pyproject.toml | cksum | tr ' ' '-')
+INSTALLED := $(VENV)/.installed-$(KEY)
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' pyproject.toml
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install run demo test check bench format schemas manifests lock clean
+
+help: ## say what each target does
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+install: $(INSTALLED) ## the environment in .venv, every package checked against its hash
+
+# The environment is made without pip of its own, so that systems which ship ensurepip apart need not have it.
+$(INSTALLED):
+	@echo "installing the locked packages into $(VENV)"
+	@test -x $(PY) || $(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(PY) --disable-pip-version-check install --quiet --require-hashes -r requirements/dev.txt
+	@$(PYTHON) -m pip --python $(PY) --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+run: $(INSTALLED) ## the service, configured by the environment and .env
+	@$(PY) -m consumer run $(ARGS)
+
+demo: $(INSTALLED) ## the whole service on an embedded broker and the Zoho sandbox
+	@$(PY) -m consumer demo $(ARGS)
+
+test: $(INSTALLED) ## every test; ARGS narrows it down
+	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: $(INSTALLED) ## lint, format, types, room rules, dependencies, spelling, published schemas
+	@echo "== lint";         $(BIN)/ruff check --quiet --output-format concise
+	@echo "== format";       $(BIN)/ruff format --quiet --check
+	@echo "== types";        $(BIN)/mypy $(CODE)
+	@echo "== rooms";        $(BIN)/lint-imports --no-logo
+	@echo "== dependencies"; $(BIN)/deptry .
+	@echo "== spelling";     $(BIN)/codespell
+	@echo "== schemas";      $(PY) -m schemas --check
+
+format: $(INSTALLED) ## rewrite the code as the linter and the formatter want it
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format
+
+schemas: $(INSTALLED) ## write the published schemas anew from the models
+	@$(PY) -m schemas
+
+bench: $(INSTALLED) ## measure throughput, latency and memory
+	@$(PY) -m bench $(ARGS)
+
+lock: $(INSTALLED) ## renew the locked requirements
+	@$(COMPILE) --upgrade --output-file requirements/run.txt
+	@$(COMPILE) --upgrade --constraint requirements/run.txt --extra sandbox --group dev --output-file requirements/dev.txt
+	@git diff --stat -- requirements
+
+clean: ## remove all that these targets made
+	@rm -rf $(VENV) .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	@find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
