@@ -1,0 +1,1 @@
+"""The event contract with the producer: models, published schemas, golden samples."""
