@@ -1,7 +1,7 @@
 """The event contract, version 1: one chat message, as a plain value or inside a CloudEvent.
 
 Within version 1 the contract only grows: new fields are optional, and fields not known here are ignored.
-Types are strict (`"message_id": 17` is refused, not read as text) with exceptions that real producers need:
+Types are exact (`"message_id": 17` is refused, not read as text) with exceptions that real producers need:
 ids of campaigns and agents may be integers, as databases number them; null means the same as absent wherever
 a field has a default, as many serializers write out what is unset; and a timestamp may leave out its seconds
 or the colon of its offset, as common date formatters do.
@@ -85,7 +85,6 @@ def _timestamp(value: object) -> object:
 Id = Annotated[str, _TextOrInteger]
 Timestamp = Annotated[
     AwareDatetime,
-    Field(strict=False),
     BeforeValidator(_timestamp),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": _RFC_3339.pattern}),
 ]
@@ -94,9 +93,7 @@ Timestamp = Annotated[
 class _Contract(BaseModel):
     """Errors and representations of these models hold no value: they are about people."""
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="ignore", hide_input_in_errors=True, cache_strings="keys"
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, cache_strings="keys")
 
 
 class Attachment(_Contract):
@@ -158,7 +155,7 @@ class MessageEvent(_Contract):
     dialog_id: str | None = None
     attachments: Annotated[
         tuple[Attachment, ...],
-        Field(strict=False, fail_fast=True, max_length=MAX_ATTACHMENTS),
+        Field(fail_fast=True, max_length=MAX_ATTACHMENTS),
         _EmptyMeans(()),
     ] = ()
     campaign: Campaign | None = None

@@ -120,6 +120,9 @@ def test_what_a_producer_writes_is_what_is_read(
 
 
 @given(text=st.text(st.characters(exclude_categories=[])), ascii_only=st.booleans())
+@example(text="🌸\ud83d", ascii_only=True)
+@example(text="\\ud83d \\\ud83d", ascii_only=True)
+@example(text="\udc00\ud83d\ud83d\udc00", ascii_only=True)
 def test_half_a_character_becomes_a_replacement_character(text: str, ascii_only: bool) -> None:
     """A text that was cut inside a surrogate pair costs that character, not the message."""
     whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -145,6 +148,30 @@ def test_the_form_of_a_record_does_not_change_its_event(
 ) -> None:
     """Plain, structured and binary records of one message are the same event."""
     assert decode(value, headers) == decode(encoded(), [])
+
+
+@pytest.mark.parametrize("name", ["ce_type", "CE_Type", "ce-type"])
+def test_a_header_in_any_spelling_tells_the_type(name: str) -> None:
+    """A binary CloudEvent of another type is skipped, however its client writes header names."""
+    assert decode(encoded(), [(name, b"messaging.message.read.v1")]) == Skip("other_event_type")
+
+
+@pytest.mark.parametrize(
+    "content_type", [b"application/cloudevents+json", b" Application/CloudEvents+JSON; charset=utf-8"]
+)
+@pytest.mark.parametrize("name", ["content-type", "Content-Type"])
+def test_what_is_labelled_a_structured_cloud_event_is_read_as_one(name: str, content_type: bytes) -> None:
+    """A bare event under the label of an envelope is refused, not guessed at."""
+    refused = decode(encoded(), [(name, content_type)])
+    assert refused == Poison("schema_violation", "specversion: missing; type: missing")
+
+
+def test_damaged_base64_is_refused() -> None:
+    """Characters outside the alphabet are an error, not noise to read over."""
+    text = base64.b64encode(encoded()).decode()
+    assert decode(envelope(data_base64=text[:8] + "!" + text[8:]), []) == Poison(
+        "schema_violation", "data_base64: not_base64"
+    )
 
 
 def test_the_example_in_the_guide_is_an_event() -> None:
@@ -204,6 +231,7 @@ def test_more_attachments_than_the_limit_are_refused() -> None:
         envelope(data={SECRET: SECRET}),
         envelope(data=SECRET),
         envelope(data_base64=SECRET),
+        envelope(data={name: [SECRET] for name in MessageEvent.model_fields}),
         envelope(data_base64=base64.b64encode(SECRET.encode()).decode()),
     ],
 )
