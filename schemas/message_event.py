@@ -93,7 +93,7 @@ Timestamp = Annotated[
 class _Contract(BaseModel):
     """Errors and representations of these models hold no value: they are about people."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, cache_strings="keys")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class Attachment(_Contract):
