@@ -1,0 +1,354 @@
+"""Composition root: every object is built here, once, in reading order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from consumer import __version__
+from consumer.core.backoff import Backoff
+from consumer.core.errors import Halt, SyncError
+from consumer.core.limits import Gate, Limiter
+from consumer.core.links import Links
+from consumer.core.phones import Phones
+from consumer.kafka.connection import KafkaConnection
+from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.kafka.source import KafkaSource, SourceConfig
+from consumer.pipeline import Pipeline, PipelineConfig
+from consumer.telemetry import health
+from consumer.telemetry import metrics as m
+from consumer.telemetry.recorder import Recorder
+from consumer.web.server import HttpServer
+from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
+from consumer.zoho.http import HttpSend
+from consumer.zoho.layers import Turnstile, gated, limited, retried
+from consumer.zoho.metadata import Schema
+from consumer.zoho.people import LeadOptions, MatchPolicy, People
+from consumer.zoho.sink import ZohoSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from consumer.settings import Settings
+    from consumer.zoho.answers import RowAnswer
+    from consumer.zoho.api import Send
+
+_TICK_S = 1.0
+_ZOHO_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
+_REBALANCE_MARGIN_S = 35.0
+_STUCK_EXIT = 70
+
+
+def kafka_connection(settings: Settings) -> KafkaConnection:
+    """How to reach the brokers."""
+    return KafkaConnection(
+        bootstrap_servers=settings.kafka_bootstrap_servers or "",
+        security_protocol=settings.kafka_security_protocol,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        sasl_username=settings.kafka_sasl_username,
+        sasl_password=settings.secret("KAFKA_SASL_PASSWORD").get,
+        ssl_cafile=settings.kafka_ssl_cafile,
+        ssl_certfile=settings.kafka_ssl_certfile,
+        ssl_keyfile=settings.kafka_ssl_keyfile,
+    )
+
+
+class ZohoRoom:
+    """Everything between the corridor and Zoho: session, token, limits, and the `Send` they make together."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.limiter = Limiter(max_concurrency=settings.zoho_max_concurrency, daily_credits=settings.zoho_daily_credits)
+        self.turnstile = Turnstile(self.limiter)
+        self.gate = Gate()
+        self.tokens = TokenSource(
+            Credentials(*map(settings.secret, ("ZOHO_CLIENT_ID", "ZOHO_CLIENT_SECRET", "ZOHO_REFRESH_TOKEN"))),
+            HttpTokenEndpoint(session, settings.accounts_domain),
+            wall_clock=time.time,
+            random=random.random,
+            cache=TokenCache(settings.zoho_token_cache) if settings.zoho_token_cache else None,
+            account=settings.accounts_domain,
+            on_refresh=recorder.token_refreshed,
+        )
+        http = HttpSend(session, settings.zoho_api_domain, timeout_s=settings.zoho_request_timeout_s, observer=self)
+        self.send = self._layered(http)
+
+    def _layered(self, http: Send) -> Send:
+        calm = limited(http, self.turnstile, backoff=_ZOHO_BACKOFF, random=random.random)
+        repeated = retried(authorized(calm, self.tokens), backoff=_ZOHO_BACKOFF, random=random.random)
+        return gated(repeated, self.gate)
+
+    def called(self, call: object, *, code: str, seconds: float, credits_remaining: int | None) -> None:
+        """Every attempt is counted; what Zoho says of credits is believed."""
+        self._recorder.called(call, code=code, seconds=seconds, credits_remaining=credits_remaining)  # type: ignore[arg-type]
+        if credits_remaining is not None:
+            self.limiter.credits_reported(credits_remaining, asyncio.get_running_loop().time())
+
+    def row_halted(self, operation: str, answer: RowAnswer) -> None:
+        """A record was refused for a reason that has nothing to do with it."""
+        from consumer.zoho.answers import TABLE  # noqa: PLC0415
+
+        advice = TABLE[answer.code].advice
+        self.gate.close(operation, answer.code, advice, asyncio.get_running_loop().time())
+
+
+class Service:
+    """The running service: what `consumer run` builds and runs."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder) -> None:
+        self.settings = settings
+        self.recorder = recorder
+        self.phones = Phones(settings.sync_default_region)
+        self.links = Links(settings.crm_url, settings.zoho_org_id)
+        self.zoho = ZohoRoom(settings, session, recorder)
+        schema = Schema(
+            self.zoho.send,
+            on_missing=recorder.field_missing,
+            on_unreadable=lambda _code: self.zoho.gate.open("metadata"),
+        )
+        self.people = People(
+            self.zoho.send,
+            self.phones,
+            schema,
+            policy=MatchPolicy(settings.sync_match_prefer, settings.sync_match_order),
+            options=LeadOptions(settings.zoho_lead_source, settings.zoho_assignment_rule_id, settings.zoho_triggers),
+            observer=recorder,
+        )
+        self.sink = ZohoSink(
+            self.zoho.send,
+            self.people,
+            self.phones,
+            schema,
+            self.links,
+            module=settings.zoho_messages_module,
+            note_policy=settings.sync_note_policy,
+            triggers=settings.zoho_triggers,
+            on_halted=self.zoho.row_halted,
+        )
+        connection = kafka_connection(settings)
+        self.source = KafkaSource(connection, _source_config(settings), observer=recorder, wall_clock=time.time)
+        self.dead_letters = KafkaDeadLetters(
+            connection,
+            settings.kafka_dlq_topic,
+            idempotence=settings.kafka_producer_idempotence,
+            wall_clock=time.time,
+        )
+        self.pipeline = Pipeline(
+            self.source,
+            self.sink,
+            self.dead_letters,
+            self.phones,
+            config=_pipeline_config(settings),
+            observer=recorder,
+            random=random.random,
+        )
+        recorder.on_assignment = self._share
+        self.is_draining = False
+        self.exit_code = 0
+        self._assigned_at: float | None = None
+        self._was_recreated = False
+        self._told_halts: set[str] = set()
+        self._share(0)
+
+    def _share(self, owned: int) -> None:
+        """Our part of the group's limits: the partitions that we own, of all."""
+        total = max(self.source.partition_count, owned, 1)
+        self.zoho.limiter.set_share(owned / total)
+        if owned:
+            self._assigned_at = asyncio.get_running_loop().time()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, then drain."""
+        warm_up = asyncio.create_task(self._warm_up())
+        watch = asyncio.create_task(self._watch(stop))
+        draining = asyncio.create_task(self._note_draining(stop))
+        try:
+            await self.pipeline.run(stop)
+        finally:
+            for task in (warm_up, watch, draining):
+                task.cancel()
+            await asyncio.gather(warm_up, watch, draining, return_exceptions=True)
+            await self.dead_letters.stop()
+
+    async def _warm_up(self) -> None:
+        """Token and fields while the group joins; whoever needs them first tries again if this fails."""
+        with suppress(SyncError):
+            await self.sink.prepare()
+
+    async def _note_draining(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.is_draining = True
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Once a second: gauges, loop lag, halts told once, and the watchdog."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _TICK_S
+            await asyncio.sleep(_TICK_S)
+            self.recorder.metrics.put(m.LOOP_LAG, max(0.0, loop.time() - due))
+            self._tell_halts()
+            self.refresh_gauges()
+            if health.is_stuck(self.snapshot(), health.Limits()):
+                await self._unstick(stop)
+
+    async def _unstick(self, stop: asyncio.Event) -> None:
+        """aiokafka can hang after a broker loss, alive and silent: a new client once, then a new process."""
+        self._assigned_at = asyncio.get_running_loop().time()
+        if not self._was_recreated:
+            self._was_recreated = True
+            self.recorder.log("kafka.consumer_recreated")
+            await self.source.recreate()
+        else:
+            self.exit_code = _STUCK_EXIT
+            stop.set()
+
+    def _tell_halts(self) -> None:
+        current = {operation: (code, advice) for operation, code, advice, _ in self.zoho.gate.halts()}
+        for operation in current.keys() - self._told_halts:
+            self.recorder.halted(operation, *current[operation])
+        for operation in self._told_halts - current.keys():
+            self.recorder.resumed(operation)
+        self._told_halts = set(current)
+
+    # -- what it looks like -------------------------------------------------------------------------------------
+
+    def halts(self) -> tuple[Halt, ...]:
+        """Every cause for which work waits."""
+        found = [Halt(code, advice, since) for _, code, advice, since in self.zoho.gate.halts()]
+        found += [Halt(item.code, item.advice, item.since) for item in self.source.halted.values()]
+        now = asyncio.get_running_loop().time()
+        advice = "Most records of a partition would be dead-lettered: see /metrics or the log for the reason."
+        found += [Halt("DEAD_LETTER_BREAKER", advice, now) for _ in self.pipeline.tripped()[:1]]
+        return tuple(found)
+
+    def snapshot(self) -> health.Snapshot:
+        """Everything that health is judged by."""
+        expires_at = self.zoho.tokens.expires_at
+        return health.Snapshot(
+            now=asyncio.get_running_loop().time(),
+            is_draining=self.is_draining,
+            is_joined=self.source.is_joined,
+            is_rebalancing=self.source.is_rebalancing,
+            has_token=expires_at is not None,
+            assigned=len(self.source.assignment()),
+            in_flight=self.pipeline.tracker.in_flight(),
+            lag=sum(self.source.lag().values()),
+            last_poll_at=self.pipeline.last_poll_at,
+            last_progress_at=self.pipeline.last_progress_at,
+            assigned_at=self._assigned_at,
+            waiting_for=self.zoho.turnstile.reason,
+            halts=self.halts(),
+            blocked=len(self.pipeline.blocked()),
+        )
+
+    def health(self) -> health.Health:
+        """The answer of the probes."""
+        return health.assess(self.snapshot(), health.Limits())
+
+    def refresh_gauges(self) -> None:
+        """Bring the gauges up to date; called before a scrape, too."""
+        metrics, limiter, pipeline = self.recorder.metrics, self.zoho.limiter, self.pipeline
+        loop_now, wall_now = asyncio.get_running_loop().time(), time.time()
+        metrics.put(m.IN_FLIGHT, pipeline.tracker.in_flight())
+        metrics.put(m.BLOCKED, len(pipeline.blocked()))
+        metrics.put(m.HELD, pipeline.held_dead_letters())
+        metrics.put(m.CREDITS_DAY, limiter.ledger.used(loop_now))
+        metrics.put(m.CREDITS_LEFT, -1 if limiter.credits_remaining is None else limiter.credits_remaining)
+        out_in_s = limiter.exhausted_in_s(loop_now)
+        metrics.put(m.CREDITS_OUT, 0 if out_in_s is None else wall_now + out_in_s)
+        metrics.put(m.CALLS_IN_FLIGHT, limiter.in_flight)
+        metrics.put(m.CALLS_ALLOWED, limiter.capacity())
+        metrics.put(m.CALLS_WAITING, self.zoho.turnstile.waiting)
+        metrics.put(m.TOKEN_EXPIRY, self.zoho.tokens.expires_at or 0)
+        self._refresh_partitions(loop_now, wall_now)
+        metrics.clear(m.HALTED)
+        for halt in self.halts():
+            metrics.put(m.HALTED, 1, halt.code)
+
+    def _refresh_partitions(self, loop_now: float, wall_now: float) -> None:
+        metrics = self.recorder.metrics
+        lags = self.source.lag()
+        metrics.clear(m.LAG)
+        metrics.clear(m.OLDEST)
+        for tp in self.source.assignment():
+            oldest = self.pipeline.tracker.oldest(tp)
+            age_s = None if oldest is None else loop_now - oldest.received_at
+            metrics.put(m.LAG, lags.get(tp, 0), str(tp.partition))
+            metrics.put(m.OLDEST, 0 if age_s is None else wall_now - age_s, str(tp.partition))
+
+
+def _source_config(settings: Settings) -> SourceConfig:
+    since = settings.sync_messages_since
+    return SourceConfig(
+        topic=settings.kafka_topic,
+        group_id=settings.kafka_group_id,
+        since_ms=int(since.timestamp() * 1000) if since else None,
+        group_instance_id=settings.kafka_group_instance_id,
+        session_timeout_s=settings.kafka_session_timeout_s,
+        rebalance_timeout_s=settings.drain_timeout_s + _REBALANCE_MARGIN_S,
+        repeat_window=settings.max_in_flight_messages,
+    )
+
+
+def _pipeline_config(settings: Settings) -> PipelineConfig:
+    return PipelineConfig(
+        max_in_flight=settings.max_in_flight_messages,
+        max_in_flight_bytes=settings.max_in_flight_mib * 1024 * 1024,
+        batch_max_records=settings.batch_max_records,
+        linger_s=settings.batch_linger_ms / 1000,
+        drain_timeout_s=settings.drain_timeout_s,
+        message_concurrency=settings.zoho_max_concurrency + 2,
+        dedup_horizon=settings.sync_dedup_horizon,
+        breaker_count=settings.dlq_breaker_count,
+        since=settings.sync_messages_since,
+    )
+
+
+async def run_service(
+    settings: Settings, *, on_ready: Callable[[str], None] = lambda _url: None, stop: asyncio.Event | None = None
+) -> int:
+    """Serve until SIGTERM, SIGINT or `stop`; returns the exit code.  A second signal ends it at once."""
+    stop = stop or asyncio.Event()
+    recorder = Recorder(m.Metrics(version=__version__))
+    async with AsyncExitStack() as stack:
+        connector = aiohttp.TCPConnector(limit=settings.zoho_max_concurrency + 10, keepalive_timeout=60)
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"zoho-sync/{__version__}"},
+            )
+        )
+        service = Service(settings, session, recorder) if settings.zoho_crm_enabled else None
+        server = HttpServer(settings, recorder, service)
+        url = await server.start()
+        stack.push_async_callback(server.stop)
+        _handle_signals(stop, recorder)
+        recorder.log("app.service_started", version=__version__, is_enabled=settings.zoho_crm_enabled, http=url)
+        on_ready(url)
+        if service is None:
+            await stop.wait()
+            return 0
+        await service.run(stop)
+        recorder.log("app.service_stopped", exit_code=service.exit_code)
+        return service.exit_code
+
+
+def _handle_signals(stop: asyncio.Event, recorder: Recorder) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        recorder.log("app.stop_requested", signal=number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)

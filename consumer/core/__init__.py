@@ -1,0 +1,1 @@
+"""Everything that decides: no await, no I/O, no clock, no logger."""

@@ -1,0 +1,146 @@
+"""The words of the corridor: what comes in, what travels, what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from consumer.core.offsets import Ack
+    from schemas.message_event import MessageEvent
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TopicPartition:
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What Kafka hands us, bytes untouched."""
+
+    tp: TopicPartition
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    may_repeat: bool = False
+    """True when an earlier owner of the partition may already have written it to the CRM."""
+
+    def size_bytes(self) -> int:
+        """What it costs to keep the record in memory, without Python's overhead."""
+        return len(self.value or b"") + len(self.key or b"")
+
+
+class Stage(StrEnum):
+    """Where a record is; also the `dlq.stage` header."""
+
+    PARSE = "parse"
+    LEAD = "lead"
+    MESSAGE = "message"
+    NOTE = "note"
+
+
+class Module(StrEnum):
+    """Where a person lives in the CRM (API names)."""
+
+    LEADS = "Leads"
+    CONTACTS = "Contacts"
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The lead or contact to which a person's messages and notes belong."""
+
+    module: Module
+    id: str
+
+
+class NotePolicy(StrEnum):
+    """How many notes: one for a dialog or one for every message."""
+
+    PER_DIALOG = "per_dialog"
+    PER_MESSAGE = "per_message"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Lead, message and note stand in the CRM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Nothing to write, for a stated reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """No attempt can deliver it: goes to the dead-letter topic.
+
+    `reason` is a stable code (`schema_violation`, `zoho.INVALID_DATA`), `detail` is short and holds no personal data.
+    """
+
+    stage: Stage
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not now: to be tried again.
+
+    `wrote_maybe` says that the effect may have happened although no clear answer came (timeout, reset, 5xx), so
+    that the next attempt must look before it writes.  `halted` names a cause outside this one message.
+    """
+
+    code: str
+    wrote_maybe: bool = False
+    halted: bool = False
+    retry_after_s: float | None = None
+
+
+Outcome = Delivered | Skipped | Rejected | Deferred
+"""What became of one message at one stage."""
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One message on its way, and what is owed to Kafka for it.  State, not a value: it changes as it walks."""
+
+    record: Record
+    ack: Ack
+    event: MessageEvent
+    phone: str
+    """E.164."""
+    stage: Stage = Stage.LEAD
+    parent: Parent | None = None
+    may_exist: bool = False
+    """The message record may already stand in the CRM: look before writing."""
+    inserted: bool = False
+    """This process created the message record and got a clear answer."""
+    note_maybe: bool = False
+    """A note of this message may already stand in the CRM: look before writing."""
+    attempts: int = 0
+    last_code: str = ""
+    stale_parents: int = 0
+    waiting: list[tuple[Record, Ack]] = field(default_factory=list)
+    """Duplicates that arrived while this one was in flight; they wait for its outcome."""
+
+    def is_wanted(self) -> bool:
+        """False once every partition it came from has been taken away: its new owner delivers it."""
+        return not self.ack.is_fenced() or any(not ack.is_fenced() for _, ack in self.waiting)
+
+    def settle(self) -> None:
+        """Pay what is owed to Kafka for this message and its duplicates."""
+        self.ack.settle()
+        for _, ack in self.waiting:
+            ack.settle()

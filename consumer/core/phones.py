@@ -1,0 +1,181 @@
+"""Telephone numbers: one canonical form, the forms people type, and whether a stored number is the same person.
+
+Country rules that are safe for WhatsApp numbers: Brazil's ninth digit both ways, Mexico's 521 = 52, Argentina's 549 may
+be stored as 54 but not the other way round (a 54 number without the 9 can be somebody else's landline).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from phonenumbers import (
+    NumberParseException,
+    PhoneNumber,
+    PhoneNumberFormat,
+    format_number,
+    is_possible_number,
+    is_valid_number,
+    national_significant_number,
+    normalize_digits_only,
+    parse,
+    region_code_for_number,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BRAZIL_MOBILE = re.compile(r"\+55([1-9][0-9])9?([6-9][0-9]{7})")
+_MEXICO_MOBILE = re.compile(r"\+521([0-9]{10})")
+_ARGENTINA_MOBILE = re.compile(r"\+549([0-9]{10})")
+_CACHE_SIZE = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One human, as far as a number tells."""
+
+    phone: str
+    """E.164, as the message gave it."""
+    key: str
+    """The same for all safe variants of the number: two events with one key are one person."""
+    name: str | None = None
+
+
+class Phones:
+    """Number rules under one default region (ISO country; None when numbers without country code are foreign)."""
+
+    def __init__(self, region: str | None = None) -> None:
+        self._region = region
+        self._canonical: OrderedDict[str, str | None] = OrderedDict()
+
+    def canonical(self, raw: str) -> str | None:
+        """E.164 of a number in any usual form; None when it is none.
+
+        WhatsApp ids come without "+" but with the country code, so digits that mean nothing in the default region
+        are read as international.
+        """
+        if raw in self._canonical:
+            return self._canonical[raw]
+        phone = _canonical(raw, self._region)
+        self._canonical[raw] = phone
+        if len(self._canonical) > _CACHE_SIZE:
+            self._canonical.popitem(last=False)
+        return phone
+
+    def person(self, phone: str, name: str | None = None) -> Person:
+        """The person behind an E.164 number."""
+        return Person(phone, person_key(phone), name)
+
+    def written_forms(self, phone: str) -> list[str]:
+        """The ways in which people and programs store this number, most likely first; at most 30 characters each."""
+        forms: dict[str, None] = {}
+        for variant in variants(phone):
+            for form in _forms(variant, with_national=self._is_national_ok(variant)):
+                forms.setdefault(form)
+        return [form for form in forms if len(form) <= 30]
+
+    def matches(self, stored: str | None, phone: str) -> bool:
+        """Is the number in a CRM field this number?  Answers by value, not by ending: look-alikes are refused."""
+        if not stored or not any(char.isdigit() for char in stored):
+            return False
+        same = variants(phone)
+        if not stored.strip().startswith("+") and _digits(stored) in self._plain_digits(same):
+            return True
+        return _canonical(stored, self._stored_region(phone)) in same
+
+    def search_digits(self, phone: str) -> str:
+        """The digits by which Zoho's phone search finds all written forms: the national significant number."""
+        number = _parse(phone, None)
+        return national_significant_number(number) if number else _digits(phone)
+
+    def _plain_digits(self, phones: list[str]) -> set[str]:
+        return {_digits(form) for phone in phones for form in _forms(phone, with_national=self._is_national_ok(phone))}
+
+    def _is_national_ok(self, phone: str) -> bool:
+        return self._region is None or self._region == _region(phone)
+
+    def _stored_region(self, phone: str) -> str | None:
+        """Without a default region, a number stored without country code is read in the person's own country."""
+        return self._region or _region(phone)
+
+
+def variants(phone: str) -> list[str]:
+    """All numbers under which the person may be stored, the given one first."""
+    if match := _BRAZIL_MOBILE.fullmatch(phone):
+        area, number = match.groups()
+        return list(dict.fromkeys([phone, f"+55{area}9{number}", f"+55{area}{number}"]))
+    if phone.startswith("+52") and len(phone) == 13:
+        return [phone, f"+521{phone[3:]}"]
+    if match := _ARGENTINA_MOBILE.fullmatch(phone):
+        return [phone, f"+54{match[1]}"]
+    return [phone]
+
+
+def person_key(phone: str) -> str:
+    """One key for the variants that are the same person in both directions."""
+    if match := _BRAZIL_MOBILE.fullmatch(phone):
+        return f"+55{match[1]}9{match[2]}"
+    return phone
+
+
+def _canonical(raw: str, region: str | None) -> str | None:
+    digits = _digits(raw)
+    if not 5 <= len(digits) <= 20:
+        return None
+    is_international = raw.strip().startswith("+")
+    attempts: list[tuple[str, str | None]] = []
+    if digits.startswith("00") and not is_international:
+        attempts.append((f"+{digits[2:]}", None))
+    if region or is_international:
+        attempts.append((raw, region))
+    if not is_international:
+        attempts.append((f"+{digits}", None))
+    numbers = [number for text, where in attempts if (number := _parse(text, where))]
+    best = next(filter(is_valid_number, numbers), None) or next(filter(is_possible_number, numbers), None)
+    if best is None:
+        return _mexico(f"+{digits}") if _MEXICO_MOBILE.fullmatch(f"+{digits}") else None
+    return _mexico(format_number(best, PhoneNumberFormat.E164))
+
+
+def _mexico(phone: str) -> str:
+    match = _MEXICO_MOBILE.fullmatch(phone)
+    return f"+52{match[1]}" if match else phone
+
+
+def _parse(text: str, region: str | None) -> PhoneNumber | None:
+    try:
+        number = parse(text, region)
+    except NumberParseException:
+        return None
+    number.extension = None
+    return number
+
+
+def _region(phone: str) -> str | None:
+    number = _parse(phone, None)
+    return region_code_for_number(number) if number else None
+
+
+def _digits(text: str) -> str:
+    return normalize_digits_only(text)
+
+
+def _forms(phone: str, *, with_national: bool) -> Iterator[str]:
+    digits = phone[1:]
+    number = _parse(phone, None)
+    yield phone
+    yield digits
+    yield f"00{digits}"
+    if number is None:
+        return
+    international = format_number(number, PhoneNumberFormat.INTERNATIONAL)
+    yield international
+    yield international.replace(" ", "-")
+    if with_national:
+        national = format_number(number, PhoneNumberFormat.NATIONAL)
+        yield national
+        yield _digits(national)
+        yield national_significant_number(number)

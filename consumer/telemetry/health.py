@@ -1,0 +1,163 @@
+"""Is it well?  Decided from a snapshot, without I/O.
+
+Liveness looks only at our own progress, so that a broker's or Zoho's outage never becomes a crash loop.  Readiness says
+whether work can be done now, and why not.  A member without partitions is a healthy standby.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from consumer.core.errors import Halt
+
+
+class State(StrEnum):
+    """One word for the whole service."""
+
+    DISABLED = "disabled"
+    STARTING = "starting"
+    IDLE = "idle"
+    SYNCING = "syncing"
+    STANDBY = "standby"
+    REBALANCING = "rebalancing"
+    THROTTLED = "throttled"
+    HALTED = "halted"
+    STUCK = "stuck"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known at one moment; times are of the event loop, in seconds."""
+
+    now: float
+    is_enabled: bool = True
+    is_draining: bool = False
+    is_joined: bool = False
+    is_rebalancing: bool = False
+    has_token: bool = False
+    assigned: int = 0
+    in_flight: int = 0
+    lag: int = 0
+    last_poll_at: float | None = None
+    last_progress_at: float | None = None
+    assigned_at: float | None = None
+    waiting_for: str | None = None
+    """Why calls to Zoho wait: concurrency, heavy, throttled, credits, budget."""
+    halts: tuple[Halt, ...] = ()
+    blocked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When silence is too long, in seconds."""
+
+    poll_s: float = 180.0
+    progress_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One row of /readyz."""
+
+    name: str
+    is_ok: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The answer of all three probes."""
+
+    state: State
+    sentence: str
+    is_live: bool
+    is_ready: bool
+    checks: tuple[Check, ...]
+
+
+def assess(snapshot: Snapshot, limits: Limits) -> Health:
+    """Judge a snapshot."""
+    state = state_of(snapshot, limits)
+    checks = tuple(_checks(snapshot, limits))
+    return Health(
+        state=state,
+        sentence=_sentence(state, snapshot),
+        is_live=_is_polling(snapshot, limits) or not snapshot.is_enabled,
+        is_ready=not snapshot.is_enabled or all(check.is_ok for check in checks),
+        checks=checks,
+    )
+
+
+def state_of(snapshot: Snapshot, limits: Limits) -> State:
+    """The first word that fits, worst first."""
+    fits = (
+        (State.DISABLED, not snapshot.is_enabled),
+        (State.DRAINING, snapshot.is_draining),
+        (State.HALTED, bool(snapshot.halts)),
+        (State.STUCK, not _is_polling(snapshot, limits) or is_stuck(snapshot, limits)),
+        (State.REBALANCING, snapshot.is_rebalancing),
+        (State.STARTING, not snapshot.is_joined),
+        (State.STANDBY, snapshot.assigned == 0),
+        (State.THROTTLED, snapshot.waiting_for in ("throttled", "credits", "budget")),
+        (State.SYNCING, snapshot.in_flight > 0 or snapshot.lag > 0),
+    )
+    return next((state for state, is_so in fits if is_so), State.IDLE)
+
+
+def is_stuck(snapshot: Snapshot, limits: Limits) -> bool:
+    """There is work, nothing outside forbids it, and nothing has moved for too long."""
+    has_work = snapshot.in_flight > 0 or snapshot.lag > 0
+    is_excused = bool(snapshot.halts) or snapshot.waiting_for in ("throttled", "credits", "budget")
+    if not has_work or is_excused or snapshot.is_rebalancing or not snapshot.assigned:
+        return False
+    moments = [moment for moment in (snapshot.last_progress_at, snapshot.assigned_at) if moment is not None]
+    return bool(moments) and snapshot.now - max(moments) > limits.progress_s
+
+
+def _is_polling(snapshot: Snapshot, limits: Limits) -> bool:
+    return snapshot.last_poll_at is None or snapshot.now - snapshot.last_poll_at <= limits.poll_s
+
+
+def _checks(snapshot: Snapshot, limits: Limits) -> list[Check]:
+    if not snapshot.is_enabled:
+        return [Check("enabled", is_ok=True, reason="ZOHO_CRM_ENABLED is false: idle on purpose")]
+    polling = _is_polling(snapshot, limits)
+    checks = [
+        Check("poll_loop", polling, "running" if polling else "no poll for too long"),
+        Check("kafka", snapshot.is_joined, _kafka_reason(snapshot)),
+        Check(
+            "token", snapshot.has_token, "an access token is at hand" if snapshot.has_token else "no access token yet"
+        ),
+        Check("draining", not snapshot.is_draining, "stopping" if snapshot.is_draining else "no"),
+        Check("progress", not is_stuck(snapshot, limits), "stuck" if is_stuck(snapshot, limits) else "as it should be"),
+    ]
+    checks += [Check(f"halted.{halt.code}", is_ok=False, reason=halt.advice or halt.code) for halt in snapshot.halts]
+    return checks
+
+
+def _kafka_reason(snapshot: Snapshot) -> str:
+    if not snapshot.is_joined:
+        return "has not joined its group"
+    return f"member with {snapshot.assigned} partitions" if snapshot.assigned else "standby, without partitions"
+
+
+def _sentence(state: State, snapshot: Snapshot) -> str:
+    if state is State.HALTED:
+        return f"Waiting: {snapshot.halts[0].advice or snapshot.halts[0].code}"
+    if state is State.THROTTLED:
+        why = {"throttled": "Zoho asks for fewer calls", "credits": "Zoho's credits are used up"}
+        return f"Waiting: {why.get(snapshot.waiting_for or '', 'the daily credit budget is used up')}; nothing is lost."
+    return {
+        State.DISABLED: "Switched off (ZOHO_CRM_ENABLED is false).",
+        State.DRAINING: "Stopping: finishing what is in flight.",
+        State.STUCK: "Stuck: there is work, but nothing has moved for minutes.",
+        State.REBALANCING: "Partitions are being shared out anew.",
+        State.STARTING: "Starting: connecting to Kafka.",
+        State.STANDBY: "Standing by: other members own all partitions.",
+        State.SYNCING: "Bringing messages into Zoho.",
+        State.IDLE: "Everything is in Zoho; waiting for new messages.",
+    }[state]

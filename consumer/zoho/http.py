@@ -1,0 +1,138 @@
+"""The innermost `Send`: bytes out, bytes in, and their meaning."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Protocol
+
+import aiohttp
+import orjson
+
+from consumer.core.errors import SyncError, TransientError
+from consumer.zoho.answers import code_of, error_of
+from consumer.zoho.api import API_VERSION, Call, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+
+class CallObserver(Protocol):
+    """Told of every attempt, for metrics and limits."""
+
+    def called(self, call: Call, *, code: str, seconds: float, credits_remaining: int | None) -> None:
+        """`code` is `ok`, Zoho's code, or why there was no answer."""
+
+
+class HttpSend:
+    """Sends calls to one base URL.  Follows no redirect: the token must not travel to another host.
+
+    Raises TransientError when there is no readable answer, and the errors of `answers.error_of`.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, base_url: str, *, timeout_s: float, observer: CallObserver
+    ) -> None:
+        self._session = session
+        self._root = f"{base_url}/crm/{API_VERSION}"
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(10.0, timeout_s))
+        self._observer = observer
+
+    async def __call__(self, call: Call) -> Reply:
+        started = asyncio.get_running_loop().time()
+        code = "cancelled"
+        headers: Mapping[str, str] = {}
+        try:
+            status, headers, raw = await self._exchange(call)
+            reply = read_reply(call, status, headers, raw)
+            code = "ok"
+            return reply
+        except SyncError as error:
+            code = error.code
+            raise
+        finally:
+            seconds = asyncio.get_running_loop().time() - started
+            self._observer.called(call, code=code, seconds=seconds, credits_remaining=_credits(headers))
+
+    async def _exchange(self, call: Call) -> tuple[int, Mapping[str, str], bytes]:
+        headers = {"Authorization": f"Zoho-oauthtoken {call.token}"} if call.token else {}
+        body = None
+        if call.body is not None:
+            body = orjson.dumps(call.body)
+            headers["Content-Type"] = "application/json"
+        try:
+            async with self._session.request(
+                call.method,
+                f"{self._root}{call.path}",
+                params=list(call.params),
+                data=body,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                return response.status, response.headers, await _read(response)
+        except aiohttp.ClientConnectorError:
+            raise TransientError("CONNECT_FAILED") from None
+        except TimeoutError:
+            raise TransientError("TIMEOUT", wrote_maybe=call.is_write) from None
+        except (aiohttp.ClientError, OSError, ValueError):
+            raise TransientError("CONNECTION_LOST", wrote_maybe=call.is_write) from None
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_chunked(65536):
+        size += len(part)
+        if size > _MAX_ANSWER_BYTES:
+            raise ValueError
+        parts.append(part)
+    return b"".join(parts)
+
+
+def read_reply(call: Call, status: int, headers: Mapping[str, str], raw: bytes) -> Reply:
+    """Meaning of an answer.  Raises the error that stands for the whole call; per-record answers are the reply."""
+    body = _json(raw)
+    code = code_of(body)
+    is_rows = isinstance(body, dict) and isinstance(body.get("data"), list)
+    if status in (204, 304) and not raw:
+        return Reply(status, None)
+    if code is not None and code != "SUCCESS":
+        raise error_of(status, code, is_write=call.is_write, retry_after_s=retry_after_s(headers))
+    if isinstance(body, dict) and (is_rows or status < 300) and status != 429 and status < 500:
+        return Reply(status, body)
+    if status < 300:
+        raise TransientError("UNREADABLE_ANSWER", wrote_maybe=call.is_write)
+    raise error_of(status, None, is_write=call.is_write, retry_after_s=retry_after_s(headers))
+
+
+def _json(raw: bytes) -> object:
+    if not raw:
+        return None
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
+    """Seconds of a Retry-After header in either of its forms (RFC 9110, 10.2.3), at most a day."""
+    text = headers.get("Retry-After", "").strip()
+    if not text:
+        return None
+    if text.isdigit():
+        return min(float(text), 86_400.0)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(86_400.0, max(0.0, (moment - (now or datetime.now(UTC))).total_seconds()))
+
+
+def _credits(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("X-API-CREDITS-REMAINING", "").strip()
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,133 @@
+"""What the organisation looks like: modules, fields, lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from consumer.core.errors import HaltedError, RefusedError
+from consumer.zoho.api import Call, Operation, Send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a module, as `/settings/fields` tells it."""
+
+    api_name: str
+    data_type: str
+    length: int | None = None
+    is_unique: bool = False
+    is_mandatory: bool = False
+    values: tuple[str, ...] = ()
+    """Of a picklist."""
+    label: str = ""
+    lookup_module: str | None = None
+
+
+async def read_fields(send: Send, module: str) -> dict[str, Field]:
+    """Fields by API name."""
+    reply = await send(Call(Operation.METADATA, "GET", "/settings/fields", params=(("module", module),)))
+    rows = reply.body.get("fields") if reply.body else None
+    fields = [_field(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return {field.api_name: field for field in fields}
+
+
+async def read_modules(send: Send) -> list[dict[str, Any]]:
+    """Rows of `/settings/modules`."""
+    reply = await send(Call(Operation.METADATA, "GET", "/settings/modules"))
+    rows = reply.body.get("modules") if reply.body else None
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+async def read_org(send: Send) -> dict[str, Any]:
+    """The row of `/org`; empty when Zoho gives none."""
+    reply = await send(Call(Operation.METADATA, "GET", "/org"))
+    rows = reply.body.get("org") if reply.body else None
+    return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
+
+
+def _field(row: dict[str, Any]) -> Field:
+    length = row.get("length")
+    values = row.get("pick_list_values") or []
+    lookup = row.get("lookup")
+    module = lookup.get("module") if isinstance(lookup, dict) else None
+    return Field(
+        api_name=str(row.get("api_name", "")),
+        data_type=str(row.get("data_type", "")),
+        length=length if isinstance(length, int) and length > 0 else None,
+        is_unique=bool(row.get("unique")),
+        is_mandatory=bool(row.get("system_mandatory")),
+        values=tuple(str(value.get("actual_value")) for value in values if isinstance(value, dict)),
+        label=str(row.get("field_label") or row.get("display_label") or ""),
+        lookup_module=_module_name(module),
+    )
+
+
+def _module_name(module: object) -> str | None:
+    if isinstance(module, dict):
+        return str(module.get("api_name") or "") or None
+    return module if isinstance(module, str) else None
+
+
+class Schema:
+    """Fields of the modules that we write, read once; unknown (None) while they cannot be read.
+
+    A missing right to read settings must not stop messages: unknown means that every field is taken as present.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        *,
+        on_missing: Callable[[str, str], None] = lambda _module, _field: None,
+        on_unreadable: Callable[[str], None] = lambda _code: None,
+    ) -> None:
+        self._send = send
+        self._on_missing = on_missing
+        self._on_unreadable = on_unreadable
+        self._fields: dict[str, dict[str, Field]] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    async def load(self, module: str) -> None:
+        """Read the fields of a module, unless they are known.
+
+        Raises TransientError when there was no answer, HaltedError while there is no token.
+        """
+        if module in self._fields:
+            return
+        try:
+            self._fields[module] = await read_fields(self._send, module)
+        except (HaltedError, RefusedError) as error:
+            if error.code.startswith("TOKEN_"):
+                raise
+            self._fields[module] = {}
+            self._on_unreadable(error.code)
+
+    def fields_of(self, module: str) -> Mapping[str, Field] | None:
+        """Fields by API name, or None when nothing is known."""
+        return self._fields.get(module) or None
+
+    def has(self, module: str, field: str) -> bool:
+        """May this field be written?  A field that is missing is told once."""
+        fields = self.fields_of(module)
+        if fields is None or field in fields:
+            return True
+        if (module, field) not in self._told:
+            self._told.add((module, field))
+            self._on_missing(module, field)
+        return False
+
+    def length_of(self, module: str, field: str, default: int) -> int:
+        """Length of a text field."""
+        known = (self.fields_of(module) or {}).get(field)
+        return known.length if known is not None and known.length else default
+
+    def option_of(self, module: str, field: str, value: str) -> str | None:
+        """The picklist value as this organisation spells it; None when it has none like it."""
+        known = (self.fields_of(module) or {}).get(field)
+        if known is None or not known.values:
+            return value
+        return next((option for option in known.values if option.casefold() == value.casefold()), None)

@@ -1,0 +1,180 @@
+"""Notes on a lead or contact.  Zoho has no key for notes: a repeated call makes a second one.
+
+So it is decided beforehand whose task a note is, and an uncertain one is looked for before it is written.
+
+With one note for a dialog, the Messages module is the referee: its records carry growing ids, and everybody can read
+them without delay.  After its messages are written, a process asks for the oldest record of the dialog; whoever
+delivered that message owes the note, everybody else owes nothing.  That holds however many processes write to one
+dialog at once, and after a crash the redelivered message finds out the same way that its note may be missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from consumer.core.errors import RefusedError
+from consumer.core.model import NotePolicy, Parent
+from consumer.core.texts import clean, fit, one_line
+from consumer.zoho import coql
+from consumer.zoho.answers import RowAnswer, row_answers
+from consumer.zoho.api import Call, Operation, Send, write_call
+from consumer.zoho.messages import UNIQUE_FIELD, zoho_datetime
+from consumer.zoho.people import age_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from consumer.core.links import Links
+    from consumer.core.model import Delivery
+
+TITLE_LENGTH = 120
+CONTENT_LENGTH = 65_000
+"""Zoho takes 65,535; what counts as a character is not documented."""
+_NOTES_PER_PAGE = 200
+_MAX_PAGES = 50
+_FIRST_LIMIT = 200
+_NEXT_LIMIT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Dialog:
+    """What one note stands for.  A message without dialog id belongs to the dialog of its number."""
+
+    id: str | None
+    phone: str | None = None
+
+    def marker(self) -> str:
+        """Ten characters in the note's title by which the note is found again."""
+        return marker_of(f"dialog\0{self.id}" if self.id is not None else f"phone\0{self.phone}")
+
+
+def dialog_of(delivery: Delivery) -> Dialog:
+    """The dialog of a message."""
+    dialog_id = delivery.event.dialog_id
+    return Dialog(dialog_id) if dialog_id else Dialog(None, delivery.phone)
+
+
+def marker_of(text: str) -> str:
+    """A short, stable fingerprint."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
+
+
+def message_marker(delivery: Delivery) -> str:
+    """The marker of a note for one message."""
+    return marker_of(f"message\0{delivery.event.message_id}")
+
+
+def note_of(delivery: Delivery, policy: NotePolicy, links: Links) -> dict[str, Any]:
+    """The note of a delivery: the link to the dialog, and what it is about.  The marker ends the title."""
+    is_dialog = policy is NotePolicy.PER_DIALOG
+    marker = dialog_of(delivery).marker() if is_dialog else message_marker(delivery)
+    title = _dialog_title(delivery) if is_dialog else _message_title(delivery)
+    return {
+        "Note_Title": f"{fit(title, TITLE_LENGTH - 14)} [{marker}]",
+        "Note_Content": fit(_content(delivery, links, with_text=not is_dialog), CONTENT_LENGTH),
+        "Parent_Id": _parent_id(delivery.parent),
+    }
+
+
+def _parent_id(parent: Parent | None) -> dict[str, Any]:
+    if parent is None:
+        raise ValueError("a note needs its lead or contact")
+    return {"module": {"api_name": str(parent.module)}, "id": parent.id}
+
+
+def _channel(delivery: Delivery) -> str:
+    name = one_line(delivery.event.channel)
+    return "WhatsApp" if name.casefold() == "whatsapp" else name.capitalize()
+
+
+def _dialog_title(delivery: Delivery) -> str:
+    return f"{_channel(delivery)} dialog"
+
+
+def _message_title(delivery: Delivery) -> str:
+    event = delivery.event
+    return f"{_channel(delivery)} {event.direction} {zoho_datetime(event.occurred_at)[:16].replace('T', ' ')}"
+
+
+def _content(delivery: Delivery, links: Links, *, with_text: bool) -> str:
+    event = delivery.event
+    first = f"{event.direction}, {event.origin}, {zoho_datetime(event.occurred_at)}"
+    campaign = one_line(event.campaign.name or "") if event.campaign else ""
+    lines = [links.dialog(delivery.phone, delivery.parent) or "", first, campaign and f"Campaign: {campaign}"]
+    if with_text and event.text:
+        lines.append(clean(event.text))
+    return "\n".join(filter(None, lines))
+
+
+async def write(send: Send, rows: list[dict[str, Any]]) -> list[RowAnswer]:
+    """Write up to 100 notes, of different parents."""
+    reply = await send(write_call(Operation.CREATE_NOTES, "/Notes", rows))
+    return row_answers(reply.rows(), expected=len(rows))
+
+
+async def titles_of(send: Send, parent: Parent) -> list[str]:
+    """Titles of all notes of a lead or contact."""
+    titles: list[str] = []
+    for page in range(1, _MAX_PAGES + 1):
+        params = (("fields", "Note_Title"), ("per_page", str(_NOTES_PER_PAGE)), ("page", str(page)))
+        reply = await send(Call(Operation.READ_NOTES, "GET", f"/{parent.module}/{parent.id}/Notes", params=params))
+        titles += [str(row.get("Note_Title") or "") for row in reply.rows()]
+        if not reply.has_more():
+            break
+    return titles
+
+
+def has_marker(titles: Sequence[str], marker: str) -> bool:
+    """Is the note among these?"""
+    return any(title.rstrip().endswith(f"[{marker}]") for title in titles)
+
+
+class DialogReferee:
+    """Asks the Messages module which message of a dialog is the oldest."""
+
+    def __init__(self, send: Send, module: str) -> None:
+        self._send = send
+        self._module = module
+
+    async def owners(self, dialogs: Sequence[Dialog]) -> dict[Dialog, str]:
+        """The message id of the oldest record of each dialog; dialogs that cannot be asked for are left out.
+
+        Raises SyncError when Zoho cannot be asked now.
+        """
+        named = [dialog for dialog in dialogs if dialog.id is not None and coql.is_plain(dialog.id)]
+        bare = [dialog for dialog in dialogs if dialog.id is None]
+        found: dict[Dialog, str] = {}
+        for field, group in (("Dialog_ID", named), ("Phone", bare)):
+            for start in range(0, len(group), 100):
+                found.update(await self._oldest(field, group[start : start + 100]))
+        return found
+
+    async def _oldest(self, field: str, dialogs: Sequence[Dialog]) -> dict[Dialog, str]:
+        """Rows come oldest first, so the first row of a dialog decides; then only the others are asked for."""
+        open_dialogs = {dialog.id or dialog.phone or "": dialog for dialog in dialogs}
+        owners: dict[Dialog, str] = {}
+        limit = _FIRST_LIMIT
+        while open_dialogs:
+            rows, has_more = await self._page(field, list(open_dialogs), limit)
+            found = [(value, row) for row in rows if (value := str(row.get(field) or "")) in open_dialogs]
+            for value, row in sorted(found, key=lambda pair: age_key(str(pair[1].get("id")))):
+                owners.setdefault(open_dialogs[value], str(row.get(UNIQUE_FIELD) or ""))
+            before = len(open_dialogs)
+            open_dialogs = {value: dialog for value, dialog in open_dialogs.items() if dialog not in owners}
+            if not has_more or len(open_dialogs) == before:
+                break
+            limit = _NEXT_LIMIT
+        return owners
+
+    async def _page(self, field: str, values: list[str], limit: int) -> tuple[list[dict[str, Any]], bool]:
+        criterion = coql.is_in(field, values)
+        where = f"({criterion} and Dialog_ID is null)" if field == "Phone" else f"({criterion})"
+        columns = f"id, {UNIQUE_FIELD}, {field}"
+        text = f"select {columns} from {self._module} where {where} order by id asc limit 0, {limit}"  # noqa: S608
+        try:
+            reply = await self._send(coql.query_call(Operation.FIND_MESSAGES, text, limit=limit))
+        except RefusedError:
+            return [], False
+        return reply.rows(), reply.has_more()

@@ -1,0 +1,338 @@
+"""The three stages as the corridor sees them: a batch goes in, one outcome for each delivery comes out, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from consumer.core.errors import RefusedError, SyncError, TransientError
+from consumer.core.model import Deferred, Delivered, Module, NotePolicy, Parent, Rejected, Stage
+from consumer.zoho import messages, notes
+from consumer.zoho.answers import Kind, RowAnswer, is_fault_of_ours, outcome_of
+from consumer.zoho.notes import Dialog, dialog_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from consumer.core.links import Links
+    from consumer.core.model import Delivery
+    from consumer.core.phones import Person, Phones
+    from consumer.zoho.api import Send
+    from consumer.zoho.metadata import Schema
+    from consumer.zoho.people import People
+
+StageOutcome = Delivered | Rejected | Deferred
+_REMEMBERED_DIALOGS = 200_000
+_LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
+
+
+def outcome_of_error(error: SyncError, stage: Stage) -> Rejected | Deferred:
+    """What a failed call means for each of its messages."""
+    if isinstance(error, TransientError):
+        return Deferred(error.code, wrote_maybe=error.wrote_maybe, retry_after_s=error.retry_after_s)
+    if isinstance(error, RefusedError):
+        return Rejected(stage, f"zoho.{error.code}", error.field or "")
+    return Deferred(error.code, halted=True)
+
+
+class _NoteState(Enum):
+    STANDS = auto()
+    """We have seen or written it."""
+    ELSEWHERE = auto()
+    """An older message owes it, which is not among ours."""
+
+
+class ZohoSink:
+    """Zoho CRM behind the port `CrmSink`."""
+
+    def __init__(
+        self,
+        send: Send,
+        people: People,
+        phones: Phones,
+        schema: Schema,
+        links: Links,
+        *,
+        module: str,
+        note_policy: NotePolicy,
+        triggers: tuple[str, ...] | None,
+        on_halted: Callable[[str, RowAnswer], None] = lambda _operation, _answer: None,
+    ) -> None:
+        self._send = send
+        self._people = people
+        self._phones = phones
+        self._schema = schema
+        self._links = links
+        self._module = module
+        self._policy = note_policy
+        self._triggers = triggers
+        self._on_halted = on_halted
+        self._referee = notes.DialogReferee(send, module)
+        self._written: defaultdict[Dialog, dict[str, Delivery]] = defaultdict(dict)
+        self._notes: OrderedDict[Dialog, _NoteState] = OrderedDict()
+        self._maybe: set[Dialog] = set()
+        self._deciding: dict[Dialog, asyncio.Future[None]] = {}
+        self._preparing = asyncio.Lock()
+        self._is_prepared = False
+
+    async def prepare(self) -> None:
+        """Read the fields of the three modules, once.  Raises SyncError."""
+        async with self._preparing:
+            if not self._is_prepared:
+                await asyncio.gather(*(self._schema.load(module) for module in (*Module, self._module)))
+                self._is_prepared = True
+
+    # -- lead ---------------------------------------------------------------------------------------------------
+
+    def parent_of(self, phone: str) -> Parent | None:
+        """The remembered lead or contact, at no cost."""
+        return self._people.parent_of(self._phones.person(phone))
+
+    async def resolve(self, deliveries: Sequence[Delivery]) -> list[Parent | Rejected | Deferred]:
+        """The lead or contact of each delivery, created where there is none."""
+        try:
+            await self.prepare()
+        except SyncError as error:
+            return [_never_written(outcome_of_error(error, Stage.LEAD))] * len(deliveries)
+        return await self._people.resolve([self._person(delivery) for delivery in deliveries])
+
+    def _person(self, delivery: Delivery) -> Person:
+        return self._phones.person(delivery.phone, delivery.event.contact_name)
+
+    # -- message ------------------------------------------------------------------------------------------------
+
+    async def write_messages(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
+        """One record for each message id; what may exist already is read back, not written again."""
+        for delivery in deliveries:
+            self._written[dialog_of(delivery)][delivery.event.message_id] = delivery
+        try:
+            await self.prepare()
+            existing = await self._existing(deliveries)
+        except SyncError as error:
+            return [_never_written(outcome_of_error(error, Stage.MESSAGE))] * len(deliveries)
+        fresh = [delivery for delivery in deliveries if delivery.event.message_id not in existing]
+        outcomes = dict(zip(map(id, fresh), await self._upsert(fresh), strict=True)) if fresh else {}
+        return [outcomes.get(id(delivery), Delivered()) for delivery in deliveries]
+
+    async def _existing(self, deliveries: Sequence[Delivery]) -> set[str]:
+        uncertain = [delivery.event.message_id for delivery in deliveries if delivery.may_exist]
+        return await messages.read_existing(self._send, self._module, uncertain) if uncertain else set()
+
+    async def _upsert(self, deliveries: list[Delivery]) -> list[StageOutcome]:
+        rows = [messages.row_of(delivery, self._module, self._schema) for delivery in deliveries]
+        try:
+            answers = await messages.upsert(self._send, self._module, rows, triggers=self._triggers)
+        except RefusedError as error:
+            return await self._upsert_halves(deliveries, error)
+        except SyncError as error:
+            return [outcome_of_error(error, Stage.MESSAGE)] * len(deliveries)
+        self._report_halts("messages.upsert", answers)
+        return self._judged(deliveries, answers, self._message_outcome)
+
+    async def _upsert_halves(self, deliveries: list[Delivery], error: RefusedError) -> list[StageOutcome]:
+        """A refused call is split until the bad record stands alone."""
+        if len(deliveries) == 1:
+            return [outcome_of_error(error, Stage.MESSAGE)]
+        middle = len(deliveries) // 2
+        return await self._upsert(deliveries[:middle]) + await self._upsert(deliveries[middle:])
+
+    def _message_outcome(self, delivery: Delivery, answer: RowAnswer) -> StageOutcome:
+        if answer.is_ok:
+            delivery.inserted = answer.action == "insert"
+            return Delivered()
+        if answer.code == "DUPLICATE_DATA" and answer.field == messages.UNIQUE_FIELD:
+            return Delivered()
+        return self._stale_parent(delivery, answer) or outcome_of(answer, Stage.MESSAGE, attempts=delivery.attempts)
+
+    def _stale_parent(self, delivery: Delivery, answer: RowAnswer) -> Deferred | None:
+        """Zoho no longer knows the lead (deleted, merged, converted): look it up again, once."""
+        if answer.kind is not Kind.REFUSED or answer.field not in _LOOKUP_FIELDS or delivery.stale_parents:
+            return None
+        delivery.stale_parents += 1
+        delivery.parent = None
+        self._people.forget(self._person(delivery))
+        return Deferred("STALE_PARENT")
+
+    def _report_halts(self, operation: str, answers: list[RowAnswer]) -> None:
+        halted = next((answer for answer in answers if not answer.is_ok and answer.kind is Kind.HALTED), None)
+        if halted is not None:
+            self._on_halted(operation, halted)
+
+    # -- note ---------------------------------------------------------------------------------------------------
+
+    def needs_note(self, delivery: Delivery) -> bool:
+        """False when the note stands, or is known to be the task of an older message that is not ours."""
+        if self._policy is NotePolicy.PER_MESSAGE:
+            return True
+        state = self._notes.get(dialog_of(delivery))
+        return state is None or (state is _NoteState.ELSEWHERE and not delivery.inserted)
+
+    async def write_notes(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
+        """The notes that are owed for these deliveries; each of them has its message record."""
+        if self._policy is NotePolicy.PER_MESSAGE:
+            return await self._write_checked([(delivery, self._is_uncertain(delivery)) for delivery in deliveries])
+        by_dialog: defaultdict[Dialog, list[Delivery]] = defaultdict(list)
+        for delivery in deliveries:
+            by_dialog[dialog_of(delivery)].append(delivery)
+        await self._wait_for_others(by_dialog)
+        outcomes = await self._decide(by_dialog)
+        return [outcomes[id(delivery)] for delivery in deliveries]
+
+    @staticmethod
+    def _is_uncertain(delivery: Delivery) -> bool:
+        return not delivery.inserted or delivery.note_maybe
+
+    async def _wait_for_others(self, dialogs: dict[Dialog, list[Delivery]]) -> None:
+        """One decision in flight for a dialog."""
+        while busy := [self._deciding[dialog] for dialog in dialogs if dialog in self._deciding]:
+            await asyncio.wait(busy)
+
+    async def _decide(self, by_dialog: dict[Dialog, list[Delivery]]) -> dict[int, StageOutcome]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        undecided = {
+            dialog: group for dialog, group in by_dialog.items() if any(self.needs_note(delivery) for delivery in group)
+        }
+        self._deciding.update(dict.fromkeys(undecided, done))
+        outcomes: dict[int, StageOutcome] = {id(item): Delivered() for group in by_dialog.values() for item in group}
+        try:
+            outcomes.update(await self._decide_undecided(undecided))
+        except SyncError as error:
+            deferred = _never_written(outcome_of_error(error, Stage.NOTE))
+            outcomes.update({id(item): deferred for group in undecided.values() for item in group})
+        finally:
+            for dialog in undecided:
+                del self._deciding[dialog]
+            done.set_result(None)
+        return outcomes
+
+    async def _decide_undecided(self, undecided: dict[Dialog, list[Delivery]]) -> dict[int, StageOutcome]:
+        owners = await self._referee.owners(list(undecided)) if undecided else {}
+        owed: list[tuple[Dialog, Delivery, bool]] = []
+        for dialog, group in undecided.items():
+            owner = self._owner(dialog, group, owners)
+            if owner is None:
+                self._remember(dialog, _NoteState.ELSEWHERE)
+            else:
+                is_uncertain = dialog not in owners or dialog in self._maybe or self._is_uncertain(owner)
+                owed.append((dialog, owner, is_uncertain))
+        written = await self._write_checked([(owner, is_uncertain) for _, owner, is_uncertain in owed])
+        outcomes: dict[int, StageOutcome] = {}
+        for (dialog, owner, _), outcome in zip(owed, written, strict=True):
+            outcomes.update(self._dialog_outcomes(dialog, owner, undecided[dialog], outcome))
+        return outcomes
+
+    def _owner(self, dialog: Dialog, group: list[Delivery], owners: dict[Dialog, str]) -> Delivery | None:
+        """Who of ours owes the note; None when it is somebody else.  Without a referee's word, the first of ours."""
+        if dialog not in owners:
+            return group[0]
+        owner = self._written[dialog].get(owners[dialog])
+        return group[0] if owner is not None and owner.parent is None else owner
+
+    def _dialog_outcomes(
+        self, dialog: Dialog, owner: Delivery, group: list[Delivery], outcome: StageOutcome
+    ) -> dict[int, StageOutcome]:
+        if isinstance(outcome, Deferred):
+            if outcome.wrote_maybe:
+                self._maybe.add(dialog)
+            return {id(delivery): outcome for delivery in group}
+        self._maybe.discard(dialog)
+        if isinstance(outcome, Delivered):
+            self._remember(dialog, _NoteState.STANDS)
+            return {}
+        self._remember(dialog, _NoteState.ELSEWHERE)
+        return {id(owner if owner in group else group[0]): outcome}
+
+    def _remember(self, dialog: Dialog, state: _NoteState) -> None:
+        self._notes[dialog] = state
+        if len(self._notes) > _REMEMBERED_DIALOGS:
+            self._notes.popitem(last=False)
+
+    async def _write_checked(self, owed: list[tuple[Delivery, bool]]) -> list[StageOutcome]:
+        """Write notes, those that may stand already only after a look at their parent."""
+        if not owed:
+            return []
+        try:
+            standing = await self._standing([delivery for delivery, is_uncertain in owed if is_uncertain])
+        except SyncError as error:
+            return [_never_written(outcome_of_error(error, Stage.NOTE))] * len(owed)
+        missing = [delivery for delivery, _ in owed if id(delivery) not in standing]
+        outcomes = dict(zip(map(id, missing), await self._create(missing), strict=True)) if missing else {}
+        return [outcomes.get(id(delivery), Delivered()) for delivery, _ in owed]
+
+    async def _standing(self, deliveries: list[Delivery]) -> set[int]:
+        """Which of these notes already stand; one call for each parent."""
+        parents = {delivery.parent for delivery in deliveries if delivery.parent}
+        titles = dict(zip(parents, await asyncio.gather(*map(self._titles_of, parents)), strict=True))
+        return {
+            id(delivery)
+            for delivery in deliveries
+            if delivery.parent and notes.has_marker(titles[delivery.parent], self._marker(delivery))
+        }
+
+    async def _titles_of(self, parent: Parent) -> list[str]:
+        try:
+            return await notes.titles_of(self._send, parent)
+        except RefusedError:
+            return []
+
+    def _marker(self, delivery: Delivery) -> str:
+        is_dialog = self._policy is NotePolicy.PER_DIALOG
+        return dialog_of(delivery).marker() if is_dialog else notes.message_marker(delivery)
+
+    async def _create(self, deliveries: list[Delivery]) -> list[StageOutcome]:
+        rows: list[dict[str, Any]] = [notes.note_of(delivery, self._policy, self._links) for delivery in deliveries]
+        try:
+            answers = await notes.write(self._send, rows)
+        except RefusedError as error:
+            return await self._create_halves(deliveries, error)
+        except SyncError as error:
+            return self._uncertain(deliveries, outcome_of_error(error, Stage.NOTE))
+        self._report_halts("notes.create", answers)
+        return self._judged(deliveries, answers, self._note_outcome)
+
+    @staticmethod
+    def _judged(
+        deliveries: list[Delivery],
+        answers: list[RowAnswer],
+        judge: Callable[[Delivery, RowAnswer], StageOutcome],
+    ) -> list[StageOutcome]:
+        """One outcome for each record; failures that strike most of a batch and that nobody knows are held."""
+        is_held = is_fault_of_ours(answers)
+        return [
+            Deferred(answer.code, halted=True) if is_held and not answer.is_ok else judge(delivery, answer)
+            for delivery, answer in zip(deliveries, answers, strict=True)
+        ]
+
+    @staticmethod
+    def _uncertain(deliveries: list[Delivery], outcome: StageOutcome) -> list[StageOutcome]:
+        for delivery in deliveries:
+            delivery.note_maybe |= isinstance(outcome, Deferred) and outcome.wrote_maybe
+        return [outcome] * len(deliveries)
+
+    async def _create_halves(self, deliveries: list[Delivery], error: RefusedError) -> list[StageOutcome]:
+        if len(deliveries) == 1:
+            return [outcome_of_error(error, Stage.NOTE)]
+        middle = len(deliveries) // 2
+        return await self._create(deliveries[:middle]) + await self._create(deliveries[middle:])
+
+    def _note_outcome(self, delivery: Delivery, answer: RowAnswer) -> StageOutcome:
+        if answer.is_ok:
+            return Delivered()
+        return self._stale_parent(delivery, answer) or outcome_of(answer, Stage.NOTE, attempts=delivery.attempts)
+
+    def gave_up(self, delivery: Delivery) -> None:
+        """The delivery is settled, rejected or lost: it owes no note any more."""
+        written = self._written.get(dialog_of(delivery))
+        if written is not None and written.get(delivery.event.message_id) is delivery:
+            del written[delivery.event.message_id]
+            if not written:
+                del self._written[dialog_of(delivery)]
+
+
+def _never_written(outcome: Rejected | Deferred) -> Rejected | Deferred:
+    """The failed call was a look-up: it wrote nothing."""
+    if isinstance(outcome, Rejected):
+        return Deferred(outcome.reason, halted=True)
+    return Deferred(outcome.code, halted=outcome.halted, retry_after_s=outcome.retry_after_s)
