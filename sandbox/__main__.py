@@ -36,22 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     zoho = commands.add_parser("zoho", help="a stand-in for Zoho CRM and Zoho Accounts")
     zoho.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     zoho.add_argument("--port", type=_port, default=0, help="0 picks a free port (%(default)s)")
-    zoho.add_argument(
-        "--seed", type=int, default=0, help="same seed, same ids, latencies and faults (%(default)s)"
-    )
-    zoho.add_argument(
-        "--latency-median-s", type=_seconds, default=0.4, help="0 turns latency off (%(default)s)"
-    )
+    zoho.add_argument("--seed", type=int, default=0, help="same seed, same ids, latencies and faults (%(default)s)")
+    zoho.add_argument("--latency-median-s", type=_seconds, default=0.4, help="0 turns latency off (%(default)s)")
     lag_help = "seconds until search sees a write, one number or LOW:HIGH (20:120)"
     zoho.add_argument("--index-lag", type=_span, default=(20.0, 120.0), help=lag_help)
     zoho.add_argument("--coql-lag", type=_span, default=(0.0, 0.0), help="the same for COQL (0)")
-    zoho.add_argument(
-        "--edition", choices=get_args(Edition), default="enterprise", help="limits (%(default)s)"
-    )
+    zoho.add_argument("--edition", choices=get_args(Edition), default="enterprise", help="limits (%(default)s)")
     zoho.add_argument("--users", type=_positive, default=10, help="users, for the credits (%(default)s)")
-    zoho.add_argument(
-        "--daily-credits", type=_positive, help="credits in 24 hours, in place of the edition's"
-    )
+    zoho.add_argument("--daily-credits", type=_positive, help="credits in 24 hours, in place of the edition's")
     zoho.add_argument("--concurrency", type=_positive, help="calls in flight, in place of the edition's")
     broker = commands.add_parser("broker", help="an embedded Kafka broker that keeps its data in memory")
     broker.add_argument("--port", type=_port, default=0, help="0 picks a free port (%(default)s)")

@@ -41,8 +41,13 @@ class Operation:
     scopes: tuple[str, ...] = ()
     params: frozenset[str] = frozenset()
     takes_json: bool = False
-    credits: Callable[[Organisation, Call], int] = lambda org, call: 1
-    is_heavy: Callable[[Organisation, Call], bool] = lambda org, call: False
+    credits: Callable[[Organisation, Call], int] = lambda _org, _call: 1
+    is_heavy: Callable[[Organisation, Call], bool] = lambda _org, _call: False
+
+    @property
+    def is_oauth(self) -> bool:
+        """Is it Zoho Accounts that answers?"""
+        return self.name.startswith("oauth.")
 
 
 @dataclass(slots=True)
@@ -59,21 +64,27 @@ class Call:
     grant: Grant | None = None
     row_faults: list[FailRow] = field(default_factory=list)
     memo: Json = field(default_factory=dict)
+    route_error: ApiError | None = None
+    body_error: ApiError | None = None
+    has_slot: bool = False
 
     @property
     def number(self) -> int:
+        """The call's number, from 1."""
         return self.entry.number
 
     @property
     def the_module(self) -> Module:
         """The module in the path, where the route has one."""
-        assert self.module is not None
+        if self.module is None:
+            raise LookupError("the route names no module")
         return self.module
 
     @property
     def the_id(self) -> str:
         """The record id in the path, where the route has one."""
-        assert self.record_id is not None
+        if self.record_id is None:
+            raise LookupError("the route names no record")
         return self.record_id
 
     def data(self, key: str = "data") -> list[Any]:

@@ -43,25 +43,16 @@ def _sub_requests(call: Call) -> list[Json]:
     if len(subs) > MAX_SUB_REQUESTS:
         raise ApiError(400, "INVALID_DATA", "invalid data", {**path, "maximum_length": MAX_SUB_REQUESTS})
     payload = call.payload
-    if payload.get("rollback_on_fail") and (
-        payload.get("parallel_execution") or payload.get("concurrent_execution")
-    ):
-        due_to = [
-            {"api_name": name, "json_path": f"$.{name}"}
-            for name in ("rollback_on_fail", "parallel_execution")
-        ]
-        raise ApiError(
-            400, "AMBIGUITY_DURING_PROCESSING", "ambiguity while processing", {"ambiguity_due_to": due_to}
-        )
+    if payload.get("rollback_on_fail") and (payload.get("parallel_execution") or payload.get("concurrent_execution")):
+        due_to = [{"api_name": name, "json_path": f"$.{name}"} for name in ("rollback_on_fail", "parallel_execution")]
+        raise ApiError(400, "AMBIGUITY_DURING_PROCESSING", "ambiguity while processing", {"ambiguity_due_to": due_to})
     return subs
 
 
 def _run_one(org: Organisation, call: Call, sub: Any, index: int) -> Json:
     path = f"$.{KEY}[{index}]"
     if not isinstance(sub, dict):
-        return row_error(
-            "INVALID_DATA", "invalid data", {"expected_data_type": "jsonobject", "json_path": path}
-        )
+        return row_error("INVALID_DATA", "invalid data", {"expected_data_type": "jsonobject", "json_path": path})
     for name in ("method", "uri"):
         if not isinstance(sub.get(name), str):
             details = {"api_name": name, "json_path": f"{path}.{name}"}
@@ -89,9 +80,7 @@ def _as_request(call: Call, sub: Json) -> Request:
     params = urlencode(sub.get("params") or {})
     headers = {**call.request.headers, "content-type": "application/json"}
     body = orjson.dumps(sub["body"]) if sub.get("body") is not None else b""
-    return Request(
-        sub["method"], path, "&".join(filter(None, (query, params))), headers, body, call.request.host
-    )
+    return Request(sub["method"], path, "&".join(filter(None, (query, params))), headers, body, call.request.host)
 
 
 def _has_failed(item: Json) -> bool:

@@ -103,11 +103,7 @@ class SandboxConfig:
     @property
     def credit_limit(self) -> int:
         """Credits per rolling 24 hours [v8 api-limits]."""
-        return (
-            self.daily_credits
-            if self.daily_credits is not None
-            else edition_credits(self.edition, self.users)
-        )
+        return self.daily_credits if self.daily_credits is not None else edition_credits(self.edition, self.users)
 
     @property
     def call_limit(self) -> int:

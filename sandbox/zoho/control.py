@@ -117,10 +117,10 @@ class Control:
         engine = self._engine
         return {
             "now_s": engine.now(),
-            "credits_used": engine.credits.used(engine.now()),
+            "credits_used": engine.gate.credits.used(engine.now()),
             "credit_limit": engine.config.credit_limit,
             "tokens_issued": len(engine.accounts.tokens_issued),
-            "in_flight": engine.concurrency.in_flight,
+            "in_flight": engine.gate.concurrency.in_flight,
             "violations": len(engine.violations()),
             "records": {module.api_name: len(engine.org.table(module)) for module in engine.org.schema},
             "chaos_fired": engine.faults.chaos_fired,

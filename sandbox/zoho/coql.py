@@ -174,9 +174,7 @@ class _Parser:
         while self._accept(","):
             columns.append(self._name())
         if len(columns) > MAX_COLUMNS:
-            raise ApiError(
-                400, "LIMIT_EXCEEDED", "column limit exceeded", {"limit": MAX_COLUMNS, "clause": "select"}
-            )
+            raise ApiError(400, "LIMIT_EXCEEDED", "column limit exceeded", {"limit": MAX_COLUMNS, "clause": "select"})
         return tuple(columns)
 
     def _where(self) -> Expression:
@@ -277,9 +275,7 @@ class _Parser:
         if limit > MAX_LIMIT:
             raise ApiError(400, "LIMIT_EXCEEDED", "limit exceeded", {"limit": MAX_LIMIT, "clause": "limit"})
         if offset > MAX_OFFSET:
-            raise ApiError(
-                400, "LIMIT_EXCEEDED", "offset exceeded", {"limit": MAX_OFFSET, "clause": "offset"}
-            )
+            raise ApiError(400, "LIMIT_EXCEEDED", "offset exceeded", {"limit": MAX_OFFSET, "clause": "offset"})
         return limit, offset
 
     def _whole_number(self) -> int:

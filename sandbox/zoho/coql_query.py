@@ -13,16 +13,15 @@ from sandbox.zoho.model import Json
 from sandbox.zoho.oauth import require_module_scope
 from sandbox.zoho.org import Organisation
 from sandbox.zoho.rendering import raw_value, show_value
-from sandbox.zoho.schema import TEXT_TYPES, Field, Module
+from sandbox.zoho.schema import NUMBER_TYPES, TEXT_TYPES, Field, Module
 from sandbox.zoho.store import Row, RowIndex
 from sandbox.zoho.times import parse_time
 
 Test = Callable[[Row], bool]
-NUMBER_TYPES = frozenset({"integer", "bigint", "double", "currency"})
 ORDERED_OPERATORS = frozenset({">", ">=", "<", "<=", "between"})
 
 
-def query_credits(org: Organisation, call: Call) -> int:
+def query_credits(_org: Organisation, call: Call) -> int:
     """By the query's LIMIT; 1 for what is no query."""
     query = _parsed(call)
     return query.credits if isinstance(query, Query) else 1
@@ -102,7 +101,7 @@ def _column(org: Organisation, module: Module, name: str, clause: str) -> Field 
 def _target(org: Organisation, spec: Field | None) -> Module | None:
     if spec is None or spec.data_type != "lookup":
         return None
-    return next((each for each in org.schema if each.module_name == spec.lookup), None)
+    return org.schema.get(spec.lookup)
 
 
 def _check_columns(org: Organisation, module: Module, query: Query) -> None:
@@ -143,9 +142,7 @@ def _shown(org: Organisation, module: Module, row: Row, columns: list[str]) -> J
     shown: Json = {}
     for name in columns:
         plain = "." not in name
-        shown[name] = (
-            show_value(org, module, row, name, is_query=True) if plain else _value(org, module, row, name)
-        )
+        shown[name] = show_value(org, module, row, name, is_query=True) if plain else _value(org, module, row, name)
     return {**shown, "id": row.id}
 
 
@@ -168,9 +165,7 @@ def _index(org: Organisation, module: Module) -> RowIndex:
     return table.coql_view.at(org.clock())
 
 
-def _candidates(
-    org: Organisation, module: Module, index: RowIndex, node: Expression
-) -> dict[str, Row] | None:
+def _candidates(org: Organisation, module: Module, index: RowIndex, node: Expression) -> dict[str, Row] | None:
     """Rows that may match, by index; None when only a full scan can tell."""
     if isinstance(node, Condition):
         return _by_index(org, module, index, node)
@@ -254,9 +249,7 @@ def _typed(org: Organisation, spec: Field | None, node: Condition, value: Any) -
     if data_type in ("id", "lookup", "ownerlookup"):
         typed: Any = str(value) if str(value).isdigit() else None
     elif data_type == "datetime":
-        typed = (
-            parse_time(value, naive_offset_min=org.config.utc_offset_min) if isinstance(value, str) else None
-        )
+        typed = parse_time(value, naive_offset_min=org.config.utc_offset_min) if isinstance(value, str) else None
     elif data_type == "boolean":
         typed = value if isinstance(value, bool) else None
     elif data_type in NUMBER_TYPES:

@@ -47,9 +47,7 @@ Node = Criterion | Group
 def query_error(reason: str, api_name: str = "criteria", value: str | None = None) -> ApiError:
     """INVALID_QUERY with the details that the search call gives."""
     details = {"reason": reason, "api_name": api_name}
-    return ApiError(
-        400, "INVALID_QUERY", "Invalid query formed", details | ({"value": value} if value else {})
-    )
+    return ApiError(400, "INVALID_QUERY", "Invalid query formed", details | ({"value": value} if value else {}))
 
 
 def parse_criteria(text: str, *, max_criteria: int) -> Node:

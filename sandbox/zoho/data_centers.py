@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 API_PREFIXES = {"www": "production", "developer": "developer", "sandbox": "sandbox"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sandbox.zoho.model import Json
@@ -14,6 +15,16 @@ class ApiError(Exception):
         super().__init__(f"{status} {code}")
         self.status = status
         self.body = row_error(code, message, details)
+
+
+class BareRefusal(Exception):
+    """Ends a call with an answer without Zoho's error object."""
+
+    def __init__(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(str(status))
+        self.status = status
+        self.body = body
+        self.headers = headers or {}
 
 
 def row_error(code: str, message: str, details: Json | None = None) -> Json:

@@ -19,7 +19,8 @@ HTML = {"content-type": "text/html;charset=UTF-8"}
 
 def html_page(status: int) -> str:
     """What a gateway in front of Zoho shows."""
-    return f"<html><head><title>{status}</title></head><body><h1>{status}</h1><p>Sorry, try again later.</p></body></html>"
+    head = f"<html><head><title>{status}</title></head>"
+    return f"{head}<body><h1>{status}</h1><p>Sorry, try again later.</p></body></html>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +233,7 @@ class FaultPlan:
         return []
 
     def _options(self, chaos: Chaos, call: Call) -> list[tuple[str, Callable[[], Action]]]:
-        if call.operation.name.startswith("oauth."):
+        if call.operation.is_oauth:
             return [("token_fault", lambda: Answer(status=500, body=html_page(500), headers=HTML))]
         options: list[tuple[str, Callable[[], Action]]] = [
             ("server_error", lambda: self._server_error(commit=False)),

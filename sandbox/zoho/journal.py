@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -15,8 +15,10 @@ EffectKind = Literal["create", "update", "delete"]
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One change of one record; `row` is the record after it (before it, for a deletion). `call` is 0 for what the
-    test did behind the client's back."""
+    """One change of one record; `row` is the record after it (before it, for a deletion).
+
+    `call` is 0 for what a test did behind the client's back.
+    """
 
     number: int
     kind: EffectKind
@@ -29,7 +31,12 @@ class Effect:
 
 @dataclass(slots=True)
 class CallEntry:
-    """One call. `in_flight` counts it, at its admission; `status` 0 means it never got an answer."""
+    """One call.
+
+    `in_flight` counts it, at its admission; `status` 0 means that it never got an answer; `rows` are those sent,
+    `succeeded` those that worked; `trigger` is what it asked for, `ran` the automations that ran for it; `detail` is
+    the query, the search term, and the like.
+    """
 
     number: int
     operation: str
@@ -49,9 +56,15 @@ class CallEntry:
     client_id: str | None = None
     fault: str | None = None
     trigger: list[str] | None = None
+    ran: list[str] = field(default_factory=list)
+    lar_id: str | None = None
     unknown_keys: list[str] = field(default_factory=list)
     succeeded: int = 0
     detail: str | None = None
+
+    def note_unknown(self, keys: list[str]) -> None:
+        """Keys of a row that name no field; each is noted once."""
+        self.unknown_keys.extend(key for key in keys if key not in self.unknown_keys)
 
     def as_json(self) -> Json:
         """For the control API."""
@@ -64,6 +77,7 @@ class Journal:
     def __init__(self) -> None:
         self.calls: list[CallEntry] = []
         self.effects: list[Effect] = []
+        self.created_by_calls: set[str] = set()
         self.peak_in_flight = 0
         self.peak_heavy_in_flight = 0
 
@@ -82,15 +96,15 @@ class Journal:
 
     def changed(self, kind: EffectKind, module: str, row: Row, *, at_s: float, call: int) -> None:
         """A record was created, updated or deleted."""
+        if kind == "create" and call:
+            self.created_by_calls.add(row.id)
         self.effects.append(Effect(len(self.effects) + 1, kind, module, row.id, row, at_s, call))
 
     def summary(self) -> Json:
         """Totals for a quick look: calls, rows and average rows by operation."""
         operations: dict[str, Json] = {}
         for entry in self.calls:
-            line = operations.setdefault(
-                entry.operation, {"calls": 0, "rows": 0, "statuses": defaultdict(int)}
-            )
+            line = operations.setdefault(entry.operation, {"calls": 0, "rows": 0, "statuses": defaultdict(int)})
             line["calls"] += 1
             line["rows"] += entry.rows
             line["statuses"][str(entry.status)] += 1
@@ -104,6 +118,18 @@ class Journal:
             "peak_heavy_in_flight": self.peak_heavy_in_flight,
             "operations": operations,
         }
+
+
+def _totals(calls: list[CallEntry]) -> Json:
+    rows = sum(entry.rows for entry in calls)
+    statuses = Counter(str(entry.status) for entry in calls)
+    return {
+        "calls": len(calls),
+        "rows": rows,
+        "rows_per_call": round(rows / len(calls), 2),
+        "credits": sum(entry.credits for entry in calls),
+        "statuses": dict(statuses),
+    }
 
 
 @dataclass(frozen=True, slots=True)

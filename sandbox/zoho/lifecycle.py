@@ -1,13 +1,9 @@
-"""What happens to records other than through record calls: conversion of leads, merging, deletion by a user."""
+"""What happens to records beside their own calls: leads are converted and merged, what hangs on a record follows it."""
 
 from __future__ import annotations
 
-from sandbox.zoho.call import Call, Reply
-from sandbox.zoho.errors import ApiError, id_error
-from sandbox.zoho.model import Json
 from sandbox.zoho.org import Organisation
-from sandbox.zoho.records import rows_of, success
-from sandbox.zoho.rendering import PARENT_MODULE, raw_value
+from sandbox.zoho.rendering import PARENT_MODULE
 from sandbox.zoho.schema import Module
 from sandbox.zoho.store import Row
 
@@ -18,14 +14,12 @@ def convert_lead(org: Organisation, lead_id: str, *, contact_id: str | None = No
     """Makes a contact of a lead, or joins it with an existing contact; its notes move there.
 
     Returns:
-        The contact. KeyError without such a lead.
+        The contact. KeyError without such a lead or contact.
     """
     leads, contacts = org.schema.module("Leads"), org.schema.module("Contacts")
     lead = _existing(org, leads, lead_id)
     if contact_id is None:
-        values = {
-            name: lead.values[name] for name in _COPIED if name in lead.values and name in contacts.fields
-        }
+        values = {name: lead.values[name] for name in _COPIED if name in lead.values and name in contacts.fields}
         contact = org.create(contacts, values, call=call)
     else:
         contact = _existing(org, contacts, contact_id)
@@ -35,26 +29,25 @@ def convert_lead(org: Organisation, lead_id: str, *, contact_id: str | None = No
 
 
 def merge_leads(org: Organisation, lead_id: str, *, into: str, call: int = 0) -> None:
-    """Merges a lead into another: that one keeps its values, takes over notes and messages, and the first is gone."""
+    """Merges a lead into another, which keeps its values and takes over notes and links; the first is gone."""
     leads = org.schema.module("Leads")
     lead, master = _existing(org, leads, lead_id), _existing(org, leads, into)
     gaps = {name: value for name, value in lead.values.items() if master.values.get(name) is None}
+    _move_notes(org, lead_id, into, leads, call=call)
+    _relink(org, leads, lead_id, into, call=call)
     org.delete(leads, lead_id, call=call)
     org.update(leads, master, gaps, call=call)
-    _move_notes(org, lead_id, into, leads, call=call)
-    for module in list(org.schema):
-        for each in module.of_type("lookup"):
-            if each.lookup == "Leads":
-                for row in org.table(module).current.find(each.api_name, lead_id):
-                    org.update(module, row, {each.api_name: into}, call=call)
 
 
-def delete_record(org: Organisation, module: Module, row_id: str, *, call: int = 0) -> None:
-    """Deletes a record and its notes."""
-    org.delete(module, row_id, call=call)
-    notes = org.schema.module("Notes")
-    for row in org.table(notes).current.find("Parent_Id", row_id):
-        org.delete(notes, row.id, call=call)
+def delete_record(org: Organisation, module: Module, row_id: str, *, call: int = 0) -> Row | None:
+    """Deletes a record with its notes; what links to it links to nothing. None if there was no such record."""
+    row = org.delete(module, row_id, call=call)
+    if row is not None:
+        notes = org.schema.module("Notes")
+        for note in org.table(notes).current.find("Parent_Id", row_id):
+            org.delete(notes, note.id, call=call)
+        _relink(org, module, row_id, None, call=call)
+    return row
 
 
 def _existing(org: Organisation, module: Module, row_id: str) -> Row:
@@ -70,30 +63,9 @@ def _move_notes(org: Organisation, old_id: str, new_id: str, module: Module, *, 
         org.update(notes, row, {"Parent_Id": new_id, PARENT_MODULE: module.module_name}, call=call)
 
 
-def convert(org: Organisation, call: Call) -> Reply:
-    """POST /Leads/{id}/actions/convert"""
-    order = rows_of(call)[0]
-    leads, contacts = org.schema.module("Leads"), org.schema.module("Contacts")
-    lead = org.table(leads).get(call.the_id)
-    if lead is None:
-        raise id_error()
-    if lead.is_converted:
-        raise ApiError(400, "ID_ALREADY_CONVERTED", "id already converted", {"resource_path_index": 1})
-    contact_id = _wanted_contact(org, contacts, order)
-    contact = convert_lead(org, call.the_id, contact_id=contact_id, call=call.number)
-    details: Json = {
-        "Contacts": {"name": raw_value(contacts, contact, "Full_Name"), "id": contact.id},
-        "Deals": None,
-        "Accounts": None,
-    }
-    return Reply(200, {"data": [success(details, "The record has been converted successfully")]})
-
-
-def _wanted_contact(org: Organisation, contacts: Module, order: object) -> str | None:
-    wanted = order.get("Contacts") if isinstance(order, dict) else None
-    if not isinstance(wanted, dict):
-        return None
-    if org.table(contacts).get(str(wanted.get("id"))) is None:
-        details = {"api_name": "Contacts", "json_path": "$.data[0].Contacts"}
-        raise ApiError(400, "INVALID_DATA", "the id given seems to be invalid", details)
-    return str(wanted["id"])
+def _relink(org: Organisation, target: Module, old_id: str, new_id: str | None, *, call: int) -> None:
+    for module in list(org.schema):
+        for field in module.of_type("lookup"):
+            if field.lookup == target.module_name:
+                for row in org.table(module).current.find(field.api_name, old_id):
+                    org.update(module, row, {field.api_name: new_id}, call=call)

@@ -10,7 +10,7 @@ from sandbox.zoho.metadata_forms import show_field, show_module, show_org, show_
 from sandbox.zoho.org import Organisation
 
 
-def get_org(org: Organisation, call: Call) -> Reply:
+def get_org(org: Organisation, _call: Call) -> Reply:
     """GET /org"""
     return Reply(200, {"org": [show_org(org)]})
 
@@ -31,7 +31,7 @@ def get_users(org: Organisation, call: Call) -> Reply:
     return Reply(200, {"users": shown, "info": info})
 
 
-def get_modules(org: Organisation, call: Call) -> Reply:
+def get_modules(org: Organisation, _call: Call) -> Reply:
     """GET /settings/modules"""
     return Reply(200, {"modules": [show_module(org, module) for module in org.schema]})
 
@@ -54,16 +54,14 @@ def get_fields(org: Organisation, call: Call) -> Reply:
         raise param_error("type")
     module = org.schema.find(name)
     if module is None:
-        raise ApiError(
-            400, "INVALID_MODULE", "the module name given seems to be invalid", {"param_name": "module"}
-        )
+        raise ApiError(400, "INVALID_MODULE", "the module name given seems to be invalid", {"param_name": "module"})
     fields: list[Any] = [] if kind == "unused" else list(module.fields.values())
     if not fields:
         return Reply(204)
     return Reply(200, {"fields": [show_field(org, module, each) for each in fields]})
 
 
-def get_profiles(org: Organisation, call: Call) -> Reply:
+def get_profiles(org: Organisation, _call: Call) -> Reply:
     """GET /settings/profiles"""
     shown = [
         {

@@ -19,9 +19,7 @@ _CREATED_S = 1_700_000_000.0
 
 def show_org(org: Organisation) -> Json:
     """GET /org"""
-    address = dict.fromkeys(
-        ("city", "street", "state", "zip", "fax", "mobile", "description", "alias", "photo_id")
-    )
+    address = dict.fromkeys(("city", "street", "state", "zip", "fax", "mobile", "description", "alias", "photo_id"))
     money = {"currency": "US Dollar", "currency_symbol": "$", "currency_locale": "en_US", "iso_code": "USD"}
     flags = dict.fromkeys(("gapps_enabled", "translation_enabled", "mc_status", "privacy_settings"), False)
     more = dict.fromkeys(("hipaa_compliance_enabled", "lite_users_enabled", "deletable_org_account"), False)
@@ -117,7 +115,7 @@ def show_module(org: Organisation, module: Module, *, whole: bool = False) -> Js
         **_module_flags(module),
         **_module_blanks(),
     }
-    return {**shown, **_module_rest(org, module)} if whole else shown
+    return {**shown, **_module_rest(module)} if whole else shown
 
 
 def _module_flags(module: Module) -> Json:
@@ -160,7 +158,7 @@ def _module_blanks() -> Json:
     }
 
 
-def _module_rest(org: Organisation, module: Module) -> Json:
+def _module_rest(module: Module) -> Json:
     names = list(module.fields)
     name_field = module.fields.get(module.name_field)
     empty_lists = ("$field_states", "$properties", "$on_demand_properties", "related_lists", "layouts")
@@ -231,7 +229,7 @@ def _choices(spec: Field) -> list[Json]:
 
 
 def _lookup(org: Organisation, spec: Field) -> Json:
-    target = next((each for each in org.schema if each.module_name == spec.lookup), None)
+    target = org.schema.get(spec.lookup)
     if target is None:
         return {}
     return {

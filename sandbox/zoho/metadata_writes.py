@@ -136,9 +136,7 @@ def _module_of(org: Organisation, call: Call) -> Module:
         raise missing_param("module")
     module = org.schema.find(name)
     if module is None:
-        raise ApiError(
-            400, "INVALID_MODULE", "the module name given seems to be invalid", {"param_name": "module"}
-        )
+        raise ApiError(400, "INVALID_MODULE", "the module name given seems to be invalid", {"param_name": "module"})
     return module
 
 
@@ -234,8 +232,7 @@ def change_field(org: Organisation, call: Call) -> Reply:
 def _changed(org: Organisation, module: Module, given: list[tuple[Any, Json]]) -> Reply:
     try:
         ids = [
-            _change(org, module, field_id, each, f"$.fields[{index}]")
-            for index, (field_id, each) in enumerate(given)
+            _change(org, module, field_id, each, f"$.fields[{index}]") for index, (field_id, each) in enumerate(given)
         ]
     except BadItem as bad:
         return Reply(400, {"fields": [bad.error]})

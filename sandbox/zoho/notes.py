@@ -10,51 +10,67 @@ from sandbox.zoho.model import Json
 from sandbox.zoho.oauth import require_module_scope
 from sandbox.zoho.org import Organisation
 from sandbox.zoho.records import (
-    PAGE_ROWS,
     credits_for_rows,
     each_row,
-    page_start,
+    page_info_of,
     reader_of,
     rows_of,
     success,
     wanted_fields,
     write_reply,
 )
-from sandbox.zoho.rendering import PARENT_MODULE, page_info, show_value, written
+from sandbox.zoho.rendering import PARENT_MODULE, show_value, written
 from sandbox.zoho.store import Row, Values
-from sandbox.zoho.validation import RowReader
 
 BAD_PARENT = "the related id given seems to be invalid"
 
 
 def note_credits(org: Organisation, call: Call) -> int:
-    """Like other writes, or 1 for the whole call: not documented."""
+    """Like other writes, or 1 for the whole call: Zoho does not say."""
     return 1 if org.config.note_credits == "flat" else credits_for_rows(org, call)
 
 
 def create(org: Organisation, call: Call) -> Reply:
     """POST /Notes: each note names its parent."""
-    notes = org.schema.module("Notes")
-    reader = reader_of(org, notes)
-
-    def write(row: Any, index: int) -> Json:
-        if not isinstance(row, dict):
-            return reader.read(row, index)[1] or {}
-        parent, error = _named_parent(org, row, index)
-        return error or _write(org, call, reader, row, index, parent)
-
-    return write_reply(org, call, each_row(call, rows_of(call), write), all_ok=201)
+    writer = NoteWriter(org, call)
+    return write_reply(org, call, each_row(call, rows_of(call), writer.write_named), all_ok=201)
 
 
 def create_related(org: Organisation, call: Call) -> Reply:
     """POST /{module}/{id}/Notes: the parent stands in the path."""
     parent = _path_parent(org, call)
-    reader = reader_of(org, org.schema.module("Notes"))
+    writer = NoteWriter(org, call)
+    rows = rows_of(call)
+    return write_reply(org, call, each_row(call, rows, lambda row, index: writer.write(row, index, parent)), all_ok=201)
 
-    def write(row: Any, index: int) -> Json:
-        return _write(org, call, reader, row, index, parent)
 
-    return write_reply(org, call, each_row(call, rows_of(call), write), all_ok=201)
+class NoteWriter:
+    """Writes the notes of one call."""
+
+    def __init__(self, org: Organisation, call: Call) -> None:
+        self._org = org
+        self._call = call
+        self._module = org.schema.module("Notes")
+        self._reader = reader_of(org, self._module)
+
+    def write_named(self, row: Any, index: int) -> Json:
+        """A note that names its parent."""
+        if not isinstance(row, dict):
+            return self.write(row, index, {})
+        parent, error = _named_parent(self._org, row, index)
+        return error or self.write({key: row[key] for key in row if key != "se_module"}, index, parent)
+
+    def write(self, row: Any, index: int, parent: Values) -> Json:
+        """A note for this parent."""
+        values, error, unknown = self._reader.read(row, index)
+        self._call.entry.note_unknown(unknown)
+        error = error or _text_error(self._org, values, index)
+        if error:
+            return error
+        new = self._org.create(self._module, {**values, **parent}, call=self._call.number)
+        details = written(self._org, new)
+        del details["$approval_state"]
+        return success(details, "record added")
 
 
 def _path_parent(org: Organisation, call: Call) -> Values:
@@ -84,25 +100,11 @@ def _named_parent(org: Organisation, row: Json, index: int) -> tuple[Values, Jso
     return {"Parent_Id": row_id, PARENT_MODULE: module.module_name}, None
 
 
-def _write(org: Organisation, call: Call, reader: RowReader, row: Any, index: int, parent: Values) -> Json:
-    values, error, unknown = reader.read({k: v for k, v in row.items() if k != "se_module"}, index)
-    call.entry.unknown_keys.extend(key for key in unknown if key not in call.entry.unknown_keys)
-    error = error or _text_error(org, values, index)
-    if error:
-        return error
-    new = org.create(org.schema.module("Notes"), {**values, **parent}, call=call.number)
-    details = written(org, new)
-    del details["$approval_state"]
-    return success(details, "record added")
-
-
 def _text_error(org: Organisation, values: Values, index: int) -> Json | None:
     if values.get("Note_Content"):
         return None
     if org.config.note_needs == "content":
-        return row_error(
-            "MANDATORY_NOT_FOUND", "required field not found", field_details("Note_Content", index)
-        )
+        return row_error("MANDATORY_NOT_FOUND", "required field not found", field_details("Note_Content", index))
     if values.get("Note_Title"):
         return None
     names = ("Note_Content", "Note_Title")
@@ -133,13 +135,9 @@ def list_notes(org: Organisation, call: Call) -> Reply:
 
 
 def _page(org: Organisation, call: Call, rows: list[Row], fields: list[str]) -> Reply:
-    per_page = call.int_param("per_page", PAGE_ROWS, high=PAGE_ROWS)
-    start = page_start(org, call)
-    page = rows[start : start + per_page]
+    page, info = page_info_of(org, call, rows)
     if not page:
         return Reply(204)
-    more = len(rows) > start + per_page
-    info = page_info(count=len(page), page=start // per_page + 1, per_page=per_page, more=more)
     return Reply(200, {"data": [show_note(org, row, fields) for row in page], "info": info})
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from sandbox.zoho.call import Call, Reply
 from sandbox.zoho.config import SandboxConfig
-from sandbox.zoho.data_centers import DATA_CENTERS, LOOPBACK, accounts_dc
+from sandbox.zoho.data_centers import DATA_CENTERS, accounts_dc
 from sandbox.zoho.errors import ApiError
 from sandbox.zoho.model import Json, Request
 
@@ -84,6 +84,11 @@ class Grant:
     expires_at_s: float
     _allowed: dict[str, bool] = field(default_factory=dict)
 
+    def set_scopes(self, scopes: tuple[str, ...]) -> None:
+        """Other scopes from now on."""
+        self.scopes = scopes
+        self._allowed.clear()
+
     def allows(self, needed: str, names: Iterable[str] = ()) -> bool:
         """Does one of the token's scopes cover this need? For the forms of a need see `scope_options`."""
         key = f"{needed}/{','.join(names)}"
@@ -118,9 +123,7 @@ def require_module_scope(org: Organisation, call: Call, module: Module, verb: st
 
 def scope_error(config: SandboxConfig) -> ApiError:
     """The token is good, but not for this."""
-    return ApiError(
-        config.scope_mismatch_status, "OAUTH_SCOPE_MISMATCH", "invalid oauth scope to access this URL"
-    )
+    return ApiError(config.scope_mismatch_status, "OAUTH_SCOPE_MISMATCH", "invalid oauth scope to access this URL")
 
 
 def split_scopes(text: str) -> tuple[str, ...]:
@@ -171,9 +174,7 @@ class Accounts:
         self.refresh_tokens[token.text] = token
         return token.text
 
-    def self_client_code(
-        self, client_id: str, scopes: Iterable[str] = FULL_SCOPES, *, life_s: float = 600.0
-    ) -> str:
+    def self_client_code(self, client_id: str, scopes: Iterable[str] = FULL_SCOPES, *, life_s: float = 600.0) -> str:
         """A code as the API console makes it by hand."""
         return self._new_code(Code(client_id, tuple(scopes), self._now() + life_s, None, is_offline=True))
 
@@ -196,18 +197,18 @@ class Accounts:
             grant.expires_at_s = self._now()
 
     def revoke_scope(self, scope: str) -> None:
-        """Takes a scope from all tokens; `ZohoCRM.modules.ALL` and the like are spelt as they were granted."""
-        for holder in (*self.refresh_tokens.values(), *self.grants.values()):
-            holder.scopes = tuple(each for each in holder.scopes if each.lower() != scope.lower())
-        for grant in self.grants.values():
-            grant._allowed.clear()
+        """Takes a scope, spelt as it was granted, from all tokens."""
+        self._change_scopes(lambda held: tuple(each for each in held if each.lower() != scope.lower()))
 
     def grant_scope(self, scope: str) -> None:
         """Gives a scope to all tokens."""
-        for holder in (*self.refresh_tokens.values(), *self.grants.values()):
-            holder.scopes = (*holder.scopes, scope)
+        self._change_scopes(lambda held: (*held, scope))
+
+    def _change_scopes(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+        for refresh in self.refresh_tokens.values():
+            refresh.scopes = change(refresh.scopes)
         for grant in self.grants.values():
-            grant._allowed.clear()
+            grant.set_scopes(change(grant.scopes))
 
     def live_grant(self, text: str) -> Grant | None:
         """The access token with this text, unless it has expired."""
@@ -215,6 +216,16 @@ class Accounts:
         if grant is None or grant.expires_at_s <= self._now():
             return None
         return grant
+
+    def answer(self, call: Call) -> Reply:
+        """The answer to a call under /oauth."""
+        match call.operation.name:
+            case "oauth.auth":
+                return self.authorize(call.request)
+            case "oauth.token":
+                return self.token(call.request)
+            case _:
+                return self.revoke(call.request)
 
     # GET /oauth/v2/auth
 
@@ -285,7 +296,7 @@ class Accounts:
 
     def _client(self, client_id: str | None, host: str) -> Client | None:
         client = self.clients.get(client_id or "")
-        dc = self._config().data_center if host in LOOPBACK else accounts_dc(host)
+        dc = accounts_dc(host) or self._config().data_center
         return client if client is not None and client.dc == dc else None
 
     def _from_code(self, client: Client, params: dict[str, str]) -> Reply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -16,6 +16,8 @@ from sandbox.zoho.schema import Module, Schema, default_schema
 from sandbox.zoho.store import LaggedView, Row, Table, Values, digits_of
 from sandbox.zoho.times import format_time
 
+# What GET /org calls the organisation; the `org…` of links is made of it.
+ZGID = "808232144"
 ID_BASE = 5_725_767_000_000_000_000
 
 
@@ -30,7 +32,12 @@ class User:
     is_active: bool = True
 
 
-def _no_dispatch(call: Call, request: Request) -> Reply:
+def stream(seed: int, name: str) -> Random:
+    """A source of randomness of its own for each purpose, so that more of one does not change another."""
+    return Random(f"{seed}/{name}")  # noqa: S311 (repeatable, not secret)
+
+
+def _no_dispatch(_call: Call, _request: Request) -> Reply:
     raise NotImplementedError("the engine sets this")
 
 
@@ -54,23 +61,30 @@ class PageTokens:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._starts: dict[str, tuple[int, float]] = {}
+        self._pages: dict[str, tuple[int, str, float]] = {}
 
-    def issue(self, start: int, now_s: float) -> str:
-        """A token for the page that starts at this row."""
+    def issue(self, start: int, query: str, *, now_s: float) -> str:
+        """A token for the page of this query that starts at this row."""
         token = self._rng.randbytes(24).hex()
-        self._starts[token] = (start, now_s + self.life_s)
+        self._pages[token] = (start, query, now_s + self.life_s)
         return token
 
-    def start(self, token: str, now_s: float) -> int:
-        """The first row of the token's page. ApiError when the token is unknown or too old."""
-        start, expires_at_s = self._starts.get(token, (0, 0.0))
+    def start(self, token: str, query: str, *, now_s: float) -> int:
+        """The first row of the token's page.
+
+        Raises:
+            ApiError: the token is unknown, too old, or of another query.
+        """
+        start, its_query, expires_at_s = self._pages.get(token, (0, "", 0.0))
         if not expires_at_s:
             raise ApiError(
                 400, "INVALID_DATA", "the page_token given seems to be invalid", {"param_name": "page_token"}
             )
         if expires_at_s <= now_s:
             raise ApiError(400, "EXPIRED_VALUE", "the page_token has expired", {"param_name": "page_token"})
+        if its_query != query:
+            message = "the page_token belongs to another request"
+            raise ApiError(400, "TOKEN_BOUND_DATA_MISMATCH", message, {"param_name": "page_token"})
         return start
 
 
@@ -81,16 +95,16 @@ class Organisation:
         self.config = config
         self.clock = clock
         self.journal = Journal()
-        self._lag_rng = Random(f"{seed}/lag")
-        self.ids = Ids(Random(f"{seed}/ids"))
+        self._lag_rng = stream(seed, "lag")
+        self.ids = Ids(stream(seed, "ids"))
         self.user = User(self.ids.new(), "Patricia Boyle", "patricia@example.com", "60000000001")
         self.users = {self.user.id: self.user}
         self.profiles = {self.ids.new(): "Administrator", self.ids.new(): "Standard"}
         self.assignment_rules: dict[str, Values] = {}
         self.org_id = self.ids.new()
-        self.zgid = "808232144"
+        self.zgid = ZGID
         self.schema: Schema = default_schema(self.ids.new)
-        self.page_tokens = PageTokens(Random(f"{seed}/pages"))
+        self.page_tokens = PageTokens(stream(seed, "pages"))
         self.readers: dict[str, tuple[int, Any]] = {}
         self.dispatch: Callable[[Call, Request], Reply] = _no_dispatch
         self._tables: dict[str, Table] = {}
@@ -130,9 +144,7 @@ class Organisation:
         """Makes the tables follow the schema. ValueError when records clash on a field that is to be unique."""
         for module in self.schema:
             table = self._tables.setdefault(module.module_name, Table())
-            table.set_unique(
-                (each.api_name, each.unique) for each in module.fields.values() if each.unique is not None
-            )
+            table.set_unique((each.api_name, each.unique) for each in module.fields.values() if each.unique is not None)
         self._unique_version = self.schema.version
 
     def change_field(self, module: Module, api_name: str, **changes: Any) -> None:
@@ -183,9 +195,7 @@ class Organisation:
     def convert(self, module: Module, row: Row, *, contact_id: str, call: int = 0) -> Row:
         """Marks a lead as converted."""
         values = {**row.values, "Converted__s": True, "Converted_Contact": contact_id}
-        new = replace(
-            row, values=values, version=row.version + 1, modified_at_s=self.clock(), is_converted=True
-        )
+        new = replace(row, values=values, version=row.version + 1, modified_at_s=self.clock(), is_converted=True)
         self._store("update", module, new, call=call)
         return new
 
@@ -232,9 +242,7 @@ class Organisation:
         table = self.table(self.schema.module(effect.module))
         version = effect.row.version + 2
         earlier = self.journal.effects[: effect.number - 1]
-        before = next(
-            (each.row for each in reversed(earlier) if each.record_id == effect.record_id), effect.row
-        )
+        before = next((each.row for each in reversed(earlier) if each.record_id == effect.record_id), effect.row)
         restored = None if effect.kind == "create" else replace(before, version=version)
         if restored is None:
             table.remove(effect.record_id, now_s=self.clock())
@@ -245,39 +253,42 @@ class Organisation:
     # Reports
 
     def violations(self) -> list[Violation]:
-        """Every group of live records that should be one record."""
-        return [*self._same_phone(), *self._same_message(), *self._same_note(), *self._beside_contact()]
+        """Every group of live records that should be one, where a call has made at least one of them."""
+        reports = (self._same_phone(), self._same_message(), self._same_note(), self._beside_contact())
+        made = self.journal.created_by_calls
+        return [each for report in reports for each in report if not made.isdisjoint(each.record_ids)]
 
-    def _live(self, module_name: str) -> Iterator[Row]:
-        for module in self.schema:
-            if module.module_name == module_name:
-                return (row for row in self.table(module) if not row.is_converted)
-        return iter(())
+    def _live(self, module_name: str) -> list[Row]:
+        module = self.schema.get(module_name)
+        return [row for row in self.table(module) if not row.is_converted] if module else []
 
     def _numbers(self, module_name: str) -> Iterator[tuple[str, str]]:
-        phones = self.schema.module(module_name).of_type("phone")
+        module = self.schema.get(module_name)
+        names = [each.api_name for each in module.of_type("phone")] if module else []
         for row in self._live(module_name):
-            for each in phones:
-                digits = digits_of(row.values.get(each.api_name) or "").removeprefix("00")
+            for name in names:
+                digits = digits_of(row.values.get(name) or "").removeprefix("00")
                 if digits:
                     yield digits, row.id
 
-    def _same_phone(self) -> Iterable[Violation]:
+    def _same_phone(self) -> Iterator[Violation]:
         for key, ids in groups(self._numbers("Leads")).items():
             yield Violation("leads_same_phone", key, tuple(ids))
 
-    def _beside_contact(self) -> Iterable[Violation]:
+    def _beside_contact(self) -> Iterator[Violation]:
+        """A lead made although a contact with its number was there already."""
         contacts = dict(self._numbers("Contacts"))
         for key, lead_id in self._numbers("Leads"):
-            if key in contacts:
-                yield Violation("lead_beside_contact", key, (lead_id, contacts[key]))
+            contact_id = contacts.get(key)
+            if contact_id is not None and contact_id < lead_id and lead_id in self.journal.created_by_calls:
+                yield Violation("lead_beside_contact", key, (lead_id, contact_id))
 
-    def _same_message(self) -> Iterable[Violation]:
+    def _same_message(self) -> Iterator[Violation]:
         pairs = ((row.values.get("Message_ID"), row.id) for row in self._live("CustomModule1"))
         for key, ids in groups((key, row_id) for key, row_id in pairs if key).items():
             yield Violation("messages_same_id", key, tuple(ids))
 
-    def _same_note(self) -> Iterable[Violation]:
+    def _same_note(self) -> Iterator[Violation]:
         names = ("Parent_Id", "Note_Title", "Note_Content")
         pairs = ((tuple(row.values.get(name) for name in names), row.id) for row in self._live("Notes"))
         for key, ids in groups(pairs).items():

@@ -16,11 +16,13 @@ from sandbox.zoho.errors import (
     param_error,
     row_error,
 )
+from sandbox.zoho.lifecycle import delete_record
 from sandbox.zoho.model import Json
 from sandbox.zoho.org import Organisation
 from sandbox.zoho.rendering import page_info, raw_value, show_row, show_whole, written
 from sandbox.zoho.schema import Module
 from sandbox.zoho.store import Row, Values
+from sandbox.zoho.times import parse_time
 from sandbox.zoho.validation import RECORD_ID, RowReader
 
 MAX_ROWS = 100
@@ -42,24 +44,23 @@ def rows_of(call: Call, *, key: str = "data") -> list[Any]:
     payload = call.payload
     if not isinstance(payload, dict):
         raise body_error()
+    where: Json = {"api_name": key, "json_path": f"$.{key}"}
     if key not in payload:
-        raise ApiError(
-            400, "MANDATORY_NOT_FOUND", "required field not found", {"api_name": key, "json_path": f"$.{key}"}
-        )
+        raise ApiError(400, "MANDATORY_NOT_FOUND", "required field not found", where)
     rows = payload[key]
     if not isinstance(rows, list) or not rows:
-        details = {"expected_data_type": "jsonarray", "api_name": key, "json_path": f"$.{key}"}
-        raise ApiError(400, "INVALID_DATA", "invalid data", details)
+        raise ApiError(400, "INVALID_DATA", "invalid data", {"expected_data_type": "jsonarray", **where})
     if len(rows) > MAX_ROWS:
-        details = {"maximum_length": MAX_ROWS, "api_name": key, "json_path": f"$.{key}"}
-        raise ApiError(400, "INVALID_DATA", "invalid data", details)
-    _check_triggers(payload)
+        raise ApiError(400, "INVALID_DATA", "invalid data", {"maximum_length": MAX_ROWS, **where})
+    _check_triggers(call)
     return rows
 
 
-def _check_triggers(payload: Json) -> None:
-    triggers = payload.get("trigger")
+def _check_triggers(call: Call) -> None:
+    """Without `trigger` every automation runs; with an empty list none does [DOC7]."""
+    triggers = call.payload.get("trigger")
     if triggers is None:
+        call.entry.ran = list(TRIGGERS)
         return
     if not isinstance(triggers, list):
         details: Json = {"expected_data_type": "jsonarray", "api_name": "trigger", "json_path": "$.trigger"}
@@ -69,21 +70,22 @@ def _check_triggers(payload: Json) -> None:
             path = f"$.trigger[{index}]"
             details = {"supported_values": list(TRIGGERS), "api_name": "trigger", "json_path": path}
             raise ApiError(400, "INVALID_DATA", "invalid data", details)
+    call.entry.ran = list(triggers)
 
 
 def check_assignment_rule(org: Organisation, call: Call) -> None:
     """The assignment rule that new records are to follow must exist."""
-    rule_id = call.payload.get("lar_id")
+    rule_id = call.entry.lar_id = call.payload.get("lar_id")
     if rule_id is not None and rule_id not in org.assignment_rules:
         raise ApiError(400, "INVALID_DATA", "invalid data", {"api_name": "lar_id", "json_path": "$.lar_id"})
 
 
-def credits_for_rows(org: Organisation, call: Call) -> int:
+def credits_for_rows(_org: Organisation, call: Call) -> int:
     """One credit for each ten rows begun."""
     return max(1, -(-len(call.data()) // 10))
 
 
-def is_heavy_write(org: Organisation, call: Call) -> bool:
+def is_heavy_write(_org: Organisation, call: Call) -> bool:
     """Writes of more than ten rows belong to the sub-concurrency group."""
     return len(call.data()) > 10
 
@@ -124,9 +126,7 @@ def _faulty(call: Call, write: Callable[[Any, int], Json], row: Any, index: int)
 # Unique fields
 
 
-def clash_error(
-    org: Organisation, module: Module, values: Values, index: int, own_id: str | None
-) -> Json | None:
+def clash_error(org: Organisation, module: Module, values: Values, index: int, own_id: str | None) -> Json | None:
     """The error when another record already holds one of these unique values."""
     clashes: dict[str, str] = {}
     for name, unique in org.table(module).unique.items():
@@ -185,9 +185,7 @@ class Writer:
         """The row's values, and its first error."""
         values, error, unknown = self.reader.read(row, index)
         if unknown:
-            self.call.entry.unknown_keys.extend(
-                key for key in unknown if key not in self.call.entry.unknown_keys
-            )
+            self.call.entry.unknown_keys.extend(key for key in unknown if key not in self.call.entry.unknown_keys)
         return values, error
 
     def insert(self, row: Any, index: int) -> Json:
@@ -251,9 +249,7 @@ class Writer:
             if value is None:
                 continue
             unique = table.unique.get(name)
-            found = (
-                [unique.holder(value)] if unique else [each.id for each in table.current.find(name, value)]
-            )
+            found = [unique.holder(value)] if unique else [each.id for each in table.current.find(name, value)]
             live = (table.get(each) for each in found if each is not None)
             old = next((each for each in live if each is not None and not each.is_converted), None)
             if old is not None:
@@ -311,13 +307,30 @@ def update(org: Organisation, call: Call) -> Reply:
 def update_one(org: Organisation, call: Call) -> Reply:
     """PUT /{module}/{id}"""
     writer = _writer(org, call)
-    rows = rows_of(call)[:1]
+    rows = rows_of(call)
+    if len(rows) > 1:
+        details: Json = {"maximum_length": 1, "api_name": "data", "json_path": "$.data"}
+        raise ApiError(400, "INVALID_DATA", "invalid data", details)
+    _check_unmodified(org, call)
 
     def write(row: Any, index: int) -> Json:
         values, error = writer.read(row, index)
         return error or writer.update_id(call.the_id, values, index, id_details={"resource_path_index": 1})
 
     return write_reply(org, call, each_row(call, rows, write), all_ok=200)
+
+
+def _check_unmodified(org: Organisation, call: Call) -> None:
+    """The precondition of `If-Unmodified-Since`."""
+    text = call.request.header("if-unmodified-since")
+    row = org.table(call.the_module).get(call.the_id)
+    if text is None or row is None:
+        return
+    limit_s = parse_time(text)
+    if limit_s is None:
+        raise ApiError(400, "INVALID_DATA", "invalid data", {"expected_data_type": "datetime"})
+    if int(row.modified_at_s) > limit_s:
+        raise ApiError(412, "ALREADY_MODIFIED", "the record has been modified since", {"resource_path_index": 1})
 
 
 def upsert(org: Organisation, call: Call) -> Reply:
@@ -334,7 +347,7 @@ def check_order(org: Organisation, call: Call) -> tuple[str, ...]:
     system's own field, then every unique one [DOC7 upsert]."""
     module = call.the_module
     uniques = list(org.table(module).unique)
-    listed = call.payload.get("duplicate_check_fields")
+    listed = call.payload.get("duplicate_check_fields") or None
     if listed is None:
         listed = [module.system_duplicate_field] if module.system_duplicate_field else []
     else:
@@ -369,12 +382,13 @@ def delete_many(org: Organisation, call: Call) -> Reply:
     if len(wanted) > MAX_ROWS:
         raise ApiError(400, "INVALID_DATA", "invalid data", {"maximum_length": MAX_ROWS, "param_name": "ids"})
     call.entry.rows = len(wanted)
-    items = each_row(call, wanted, lambda row_id, index: delete_item(org, call, row_id))
+    items = each_row(call, wanted, lambda row_id, _index: delete_item(org, call, row_id))
     return write_reply(org, call, items, all_ok=200)
 
 
 def delete_one(org: Organisation, call: Call) -> Reply:
     """DELETE /{module}/{id}"""
+    _check_unmodified(org, call)
     item = delete_item(org, call, call.the_id)
     if item["status"] == "error":
         raise id_error()
@@ -383,7 +397,7 @@ def delete_one(org: Organisation, call: Call) -> Reply:
 
 def delete_item(org: Organisation, call: Call, row_id: str) -> Json:
     """Deletes one record."""
-    if org.delete(call.the_module, row_id, call=call.number) is None:
+    if delete_record(org, call.the_module, row_id, call=call.number) is None:
         return invalid_data({"id": row_id}, "record not deleted")
     return success({"id": row_id}, "record deleted")
 
@@ -399,6 +413,8 @@ def get_one(org: Organisation, call: Call) -> Reply:
     row = org.table(module).get(call.the_id)
     if row is None:
         return Reply(204)
+    if is_unmodified([row], call):
+        return Reply(304)
     if "fields" in call.params:
         return Reply(200, {"data": [show_row(org, module, row, wanted_fields(call))]})
     return Reply(200, {"data": [show_whole(org, module, row)]})
@@ -413,9 +429,7 @@ def wanted_fields(call: Call, *, required: bool = True) -> list[str]:
         return list(call.the_module.fields)
     names = text.split(",")
     if len(names) > MAX_FIELDS:
-        raise ApiError(
-            400, "LIMIT_EXCEEDED", "fields limit exceeded", {"limit": MAX_FIELDS, "param_name": "fields"}
-        )
+        raise ApiError(400, "LIMIT_EXCEEDED", "fields limit exceeded", {"limit": MAX_FIELDS, "param_name": "fields"})
     return names
 
 
@@ -425,11 +439,26 @@ def list_rows(org: Organisation, call: Call) -> Reply:
     module = call.the_module
     rows = list(_selected(org, call, module))
     _sort(module, rows, call)
+    if is_unmodified(rows, call):
+        return Reply(304)
+    page, info = page_info_of(org, call, rows)
+    if not page:
+        return Reply(204)
+    return Reply(200, {"data": [show_row(org, module, row, fields) for row in page], "info": info})
+
+
+def is_unmodified(rows: list[Row], call: Call) -> bool:
+    """Has nothing changed since `If-Modified-Since`?"""
+    text = call.request.header("if-modified-since")
+    since_s = parse_time(text) if text else None
+    return since_s is not None and all(int(row.modified_at_s) <= since_s for row in rows)
+
+
+def page_info_of(org: Organisation, call: Call, rows: list[Row]) -> tuple[list[Row], Json]:
+    """The rows of the page that was asked for, and the `info` beside them."""
     start = page_start(org, call)
     per_page = call.int_param("per_page", PAGE_ROWS, high=PAGE_ROWS)
     page = rows[start : start + per_page]
-    if not page:
-        return Reply(204)
     info = page_info(
         count=len(page),
         page=start // per_page + 1,
@@ -439,16 +468,23 @@ def list_rows(org: Organisation, call: Call) -> Reply:
         sort_order=call.params.get("sort_order"),
     )
     if info["more_records"]:
-        info["next_page_token"] = org.page_tokens.issue(start + per_page, org.clock())
-        info["page_token_expiry"] = org.time_text(org.clock() + org.page_tokens.life_s)
-    return Reply(200, {"data": [show_row(org, module, row, fields) for row in page], "info": info})
+        now_s = org.clock()
+        info["next_page_token"] = org.page_tokens.issue(start + per_page, _query_of(call), now_s=now_s)
+        info["page_token_expiry"] = org.time_text(now_s + org.page_tokens.life_s)
+    return page, info
+
+
+def _query_of(call: Call) -> str:
+    """What a page token is bound to: the path and all parameters but those of paging."""
+    kept = {name: value for name, value in call.params.items() if name not in ("page", "page_token")}
+    return f"{call.request.path}?{sorted(kept.items())}"
 
 
 def page_start(org: Organisation, call: Call) -> int:
     """The first row of the page: by `page_token`, or by `page` within the first 2,000 rows."""
     token = call.params.get("page_token")
     if token is not None:
-        return org.page_tokens.start(token, org.clock())
+        return org.page_tokens.start(token, _query_of(call), now_s=org.clock())
     per_page = call.int_param("per_page", PAGE_ROWS, high=PAGE_ROWS)
     start = (call.int_param("page", 1) - 1) * per_page
     if start + per_page > DISCRETE_ROWS:

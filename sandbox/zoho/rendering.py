@@ -55,7 +55,7 @@ def show_value(org: Organisation, module: Module, row: Row, name: str, *, is_que
 def _reference(org: Organisation, spec: Field, row: Row, other_id: str) -> Json:
     """The record that a lookup names; a note's parent can be of any module, so its module is shown as well."""
     module_name = spec.lookup or row.values.get(PARENT_MODULE)
-    module = next((each for each in org.schema if each.module_name == module_name), None)
+    module = org.schema.get(module_name)
     other = org.table(module).get(other_id) if module else None
     shown = {
         "name": raw_value(module, other, module.name_field) if module and other else None,

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sandbox.zoho import composite, coql_query, lifecycle, metadata, metadata_writes, notes, records, search
-from sandbox.zoho.call import Call, Operation
+from sandbox.zoho import composite, conversion, coql_query, metadata, metadata_writes, notes, records, search
+from sandbox.zoho.call import Call, Handler, Operation
 from sandbox.zoho.org import Organisation
 
+Methods = dict[str, Operation]
+
 PREFIX = ["", "crm", "v8"]
-PAGING = frozenset({"page", "per_page"})
-LISTING = PAGING | {"fields", "ids", "sort_by", "sort_order", "page_token", "converted", "approved", "cvid"}
-SEARCHING = PAGING | {
-    "criteria",
-    "email",
-    "phone",
-    "word",
-    "converted",
-    "approved",
-    "fields",
-    "type",
-    "approval_state",
-}
 FIXED = frozenset({"coql", "org", "users", "settings", "__composite_requests"})
+PAGING = frozenset({"page", "per_page"})
+FILTERS = frozenset({"fields", "converted", "approved"})
+LISTING = PAGING | FILTERS | {"ids", "sort_by", "sort_order", "page_token", "cvid"}
+SEARCHING = PAGING | FILTERS | {"criteria", "email", "phone", "word", "type", "approval_state"}
+MODULE = frozenset({"module"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +29,7 @@ class Route:
 
 
 def resolve(path: str) -> Route:
-    """The shape of a path under /crm/v8."""
+    """The shape of a path under /crm/v8: `*` for a module, `id` for a record."""
     parts = path.split("/")
     if parts[:3] != PREFIX or len(parts) < 4 or not all(parts[3:]):
         return Route(None)
@@ -57,250 +51,150 @@ def _of_module(rest: list[str]) -> Route:
     return Route("/".join([head, *shown]), module, record_id)
 
 
-def _get_records_credits(org: Organisation, call: Call) -> int:
-    return 3 if "cvid" in call.params else 1
+def operations() -> dict[str, Methods]:
+    """Every operation, by the shape of its path and its method."""
+    return {**_records(), **_notes(), **_about_the_organisation(), **_settings(), **_across_modules()}
 
 
-def _is_heavy_list(org: Organisation, call: Call) -> bool:
-    return "cvid" in call.params or "sort_by" in call.params
+def _read(name: str, handler: Handler, *scopes: str, params: frozenset[str] = frozenset()) -> Operation:
+    return Operation(name=name, handler=handler, scopes=scopes, params=params)
 
 
-def _is_heavy_search(org: Organisation, call: Call) -> bool:
-    return org.config.search_is_heavy
+def _write(name: str, handler: Handler, *scopes: str, params: frozenset[str] = frozenset()) -> Operation:
+    return Operation(name=name, handler=handler, scopes=scopes, params=params, takes_json=True)
 
 
-def _always(org: Organisation, call: Call) -> bool:
-    return True
+def _batch(name: str, handler: Handler, *scopes: str) -> Operation:
+    """A write of many rows: a credit for every ten, heavy beyond ten."""
+    write = _write(name, handler, *scopes)
+    return replace(write, credits=records.credits_for_rows, is_heavy=records.is_heavy_write)
 
 
-def _record_operations() -> dict[str, dict[str, Operation]]:
-    """Paths that start with a module's name."""
-    write = {"takes_json": True, "credits": records.credits_for_rows, "is_heavy": records.is_heavy_write}
-    insert = Operation(name="records.insert", handler=records.insert, scopes=("module.CREATE",), **write)  # type: ignore[arg-type]
-    update = Operation(name="records.update", handler=records.update, scopes=("module.UPDATE",), **write)  # type: ignore[arg-type]
-    upsert = Operation(
-        name="records.upsert",
-        handler=records.upsert,
-        scopes=("module.CREATE", "module.UPDATE"),
-        **write,  # type: ignore[arg-type]
-    )
+def _costs(operation: Operation, credits: int) -> Operation:
+    return replace(operation, credits=lambda _org, _call: credits)
+
+
+# Records
+
+
+def _records() -> dict[str, Methods]:
     return {
         "*": {
-            "GET": Operation(
-                name="records.list",
-                handler=records.list_rows,
-                scopes=("module.READ",),
-                params=LISTING,
-                credits=_get_records_credits,
-                is_heavy=_is_heavy_list,
-            ),
-            "POST": insert,
-            "PUT": update,
-            "DELETE": _delete(many=True),
+            "GET": _list("records.list", records.list_rows, "module.READ"),
+            "POST": _batch("records.insert", records.insert, "module.CREATE"),
+            "PUT": _batch("records.update", records.update, "module.UPDATE"),
+            "DELETE": _read("records.delete", records.delete_many, "module.DELETE", params=_DELETING | {"ids"}),
         },
-        "*/upsert": {"POST": upsert},
-        "*/search": {"GET": _search()},
-        "*/deleted": {"GET": _read("records.deleted", records.deleted, PAGING | {"type"}, credits=2)},
-        "*/actions/count": {"GET": _read("records.count", records.count, frozenset({"converted", "cvid"}))},
         "*/id": {
-            "GET": _read(
-                "records.get", records.get_one, frozenset({"fields", "converted", "approved", "cvid"})
-            ),
-            "PUT": Operation(
-                name="records.update_one",
-                handler=records.update_one,
-                scopes=("module.UPDATE",),
-                takes_json=True,
-            ),
-            "DELETE": _delete(many=False),
+            "GET": _read("records.get", records.get_one, "module.READ", params=FILTERS | {"cvid"}),
+            "PUT": _write("records.update_one", records.update_one, "module.UPDATE"),
+            "DELETE": _read("records.delete_one", records.delete_one, "module.DELETE", params=_DELETING),
         },
+        "*/upsert": {"POST": _batch("records.upsert", records.upsert, "module.CREATE", "module.UPDATE")},
+        "*/search": {"GET": _search()},
+        "*/deleted": {"GET": _deleted()},
+        "*/actions/count": {"GET": _read("records.count", records.count, "module.READ", params=FILTERS)},
         "*/id/actions/convert": {"POST": _convert()},
     }
 
 
-def _read(name: str, handler: object, params: frozenset[str], *, credits: int = 1) -> Operation:
-    return Operation(
-        name=name,
-        handler=handler,  # type: ignore[arg-type]
-        scopes=("module.READ",),
-        params=params,
-        credits=lambda org, call: credits,
-    )
+_DELETING = frozenset({"wf_trigger"})
 
 
-def _delete(*, many: bool) -> Operation:
-    return Operation(
-        name="records.delete",
-        handler=records.delete_many if many else records.delete_one,
-        scopes=("module.DELETE",),
-        params=frozenset({"ids", "wf_trigger"}) if many else frozenset({"wf_trigger"}),
-    )
+def _list(name: str, handler: Handler, *scopes: str) -> Operation:
+    read = _read(name, handler, *scopes, params=LISTING)
+    return replace(read, credits=_list_credits, is_heavy=_is_heavy_list)
+
+
+def _list_credits(_org: Organisation, call: Call) -> int:
+    return 3 if "cvid" in call.params else 1
+
+
+def _is_heavy_list(_org: Organisation, call: Call) -> bool:
+    return "cvid" in call.params or "sort_by" in call.params
 
 
 def _search() -> Operation:
-    return Operation(
-        name="records.search",
-        handler=search.search,
-        scopes=("module.READ", "ZohoSearch.securesearch.READ"),
-        params=SEARCHING,
-        is_heavy=_is_heavy_search,
-    )
+    read = _read("records.search", search.search, "module.READ", "ZohoSearch.securesearch.READ", params=SEARCHING)
+    return replace(read, is_heavy=lambda org, _call: org.config.search_is_heavy)
+
+
+def _deleted() -> Operation:
+    return _costs(_read("records.deleted", records.deleted, "module.READ", params=PAGING | {"type"}), 2)
 
 
 def _convert() -> Operation:
-    return Operation(
-        name="records.convert",
-        handler=lifecycle.convert,
-        scopes=("module.UPDATE",),
-        takes_json=True,
-        credits=lambda org, call: 5,
-        is_heavy=_always,
-    )
+    write = _write("records.convert", conversion.convert, "module.UPDATE")
+    return replace(_costs(write, 5), is_heavy=_always)
 
 
-def _note_operations() -> dict[str, dict[str, Operation]]:
-    write = {"takes_json": True, "credits": notes.note_credits, "is_heavy": records.is_heavy_write}
-    create = Operation(name="notes.create", handler=notes.create, scopes=("notes.CREATE",), **write)  # type: ignore[arg-type]
-    related = Operation(
-        name="notes.create_related",
-        handler=notes.create_related,
-        scopes=("notes.CREATE",),
-        **write,  # type: ignore[arg-type]
-    )
-    update = Operation(name="notes.update", handler=records.update, scopes=("notes.UPDATE",), **write)  # type: ignore[arg-type]
+def _always(_org: Organisation, _call: Call) -> bool:
+    return True
+
+
+# Notes
+
+
+def _notes() -> dict[str, Methods]:
     return {
         "Notes": {
-            "GET": Operation(
-                name="notes.list", handler=notes.list_notes, scopes=("notes.READ",), params=LISTING
-            ),
-            "POST": create,
-            "PUT": update,
-            "DELETE": _delete(many=True),
+            "GET": _list("notes.list", notes.list_notes, "notes.READ"),
+            "POST": _new_notes("notes.create", notes.create),
+            "PUT": _batch("notes.update", records.update, "notes.UPDATE"),
+            "DELETE": _read("notes.delete", records.delete_many, "notes.DELETE", params=_DELETING | {"ids"}),
+        },
+        "Notes/id": {
+            "GET": _read("notes.get", notes.get_one, "notes.READ", params=frozenset({"fields"})),
+            "PUT": _write("notes.update_one", records.update_one, "notes.UPDATE"),
+            "DELETE": _read("notes.delete_one", records.delete_one, "notes.DELETE", params=_DELETING),
         },
         "Notes/search": {"GET": _search()},
-        "Notes/deleted": {"GET": _read("records.deleted", records.deleted, PAGING | {"type"}, credits=2)},
-        "Notes/actions/count": {"GET": _read("records.count", records.count, frozenset())},
-        "Notes/id": {
-            "GET": _read("notes.get", notes.get_one, frozenset({"fields"})),
-            "PUT": Operation(
-                name="notes.update_one", handler=records.update_one, scopes=("notes.UPDATE",), takes_json=True
-            ),
-            "DELETE": _delete(many=False),
-        },
+        "Notes/deleted": {"GET": _deleted()},
+        "Notes/actions/count": {"GET": _read("records.count", records.count, "notes.READ")},
         "*/id/Notes": {
-            "GET": Operation(
-                name="notes.list_related", handler=notes.list_related, scopes=("notes.READ",), params=LISTING
-            ),
-            "POST": related,
+            "GET": _list("notes.list_related", notes.list_related, "notes.READ"),
+            "POST": _new_notes("notes.create_related", notes.create_related),
         },
     }
 
 
-def _metadata_operations() -> dict[str, dict[str, Operation]]:
-    modules, fields = "ZohoCRM.settings.modules", "ZohoCRM.settings.fields"
+def _new_notes(name: str, handler: Handler) -> Operation:
+    return replace(_batch(name, handler, "notes.CREATE"), credits=notes.note_credits)
+
+
+# The rest
+
+
+def _about_the_organisation() -> dict[str, Methods]:
+    users = _read("users", metadata.get_users, "ZohoCRM.users.READ", params=PAGING | {"type", "ids"})
+    return {"org": {"GET": _read("org", metadata.get_org, "ZohoCRM.org.READ")}, "users": {"GET": users}}
+
+
+def _settings() -> dict[str, Methods]:
+    stem, read, write = "ZohoCRM.settings", _read, _write
+    modules, fields = f"{stem}.modules", f"{stem}.fields"
+    rules = f"{stem}.assignment_rules.READ"
+    get_modules = read("metadata.modules", metadata.get_modules, f"{modules}.READ", params=frozenset({"status"}))
+    new_module = write("metadata.create_module", metadata_writes.create_module, f"{modules}.CREATE")
+    get_fields = read("metadata.fields", metadata.get_fields, f"{fields}.READ", params=MODULE | {"type"})
+    new_fields = write("metadata.create_fields", metadata_writes.create_fields, f"{fields}.CREATE", params=MODULE)
+    changed = write("metadata.change_fields", metadata_writes.change_fields, f"{fields}.UPDATE", params=MODULE)
+    one_changed = write("metadata.change_field", metadata_writes.change_field, f"{fields}.UPDATE", params=MODULE)
+    get_rules = read("metadata.assignment_rules", metadata.get_assignment_rules, rules, params=MODULE)
     return {
-        "org": {"GET": Operation(name="org", handler=metadata.get_org, scopes=("ZohoCRM.org.READ",))},
-        "users": {
-            "GET": Operation(
-                name="users",
-                handler=metadata.get_users,
-                scopes=("ZohoCRM.users.READ",),
-                params=PAGING | {"type", "ids"},
-            )
-        },
-        "settings/modules": {
-            "GET": Operation(
-                name="metadata.modules",
-                handler=metadata.get_modules,
-                scopes=(f"{modules}.READ",),
-                params=frozenset({"status"}),
-            ),
-            "POST": Operation(
-                name="metadata.create_module",
-                handler=metadata_writes.create_module,
-                scopes=(f"{modules}.CREATE",),
-                takes_json=True,
-                credits=lambda org, call: 500,
-            ),
-        },
-        "settings/modules/*": {
-            "GET": Operation(name="metadata.module", handler=metadata.get_module, scopes=(f"{modules}.READ",))
-        },
-        "settings/fields": _field_operations(fields),
-        "settings/fields/*": {
-            "PATCH": Operation(
-                name="metadata.change_field",
-                handler=metadata_writes.change_field,
-                scopes=(f"{fields}.UPDATE",),
-                params=frozenset({"module"}),
-                takes_json=True,
-            )
-        },
-        "settings/profiles": {
-            "GET": Operation(
-                name="metadata.profiles",
-                handler=metadata.get_profiles,
-                scopes=("ZohoCRM.settings.profiles.READ",),
-            )
-        },
-        "settings/automation/assignment_rules": {
-            "GET": Operation(
-                name="metadata.assignment_rules",
-                handler=metadata.get_assignment_rules,
-                scopes=("ZohoCRM.settings.assignment_rules.READ",),
-                params=frozenset({"module"}),
-            )
-        },
+        "settings/modules": {"GET": get_modules, "POST": _costs(new_module, 500)},
+        "settings/modules/*": {"GET": read("metadata.module", metadata.get_module, f"{modules}.READ")},
+        "settings/fields": {"GET": get_fields, "POST": new_fields, "PATCH": changed},
+        "settings/fields/*": {"PATCH": one_changed},
+        "settings/profiles": {"GET": read("metadata.profiles", metadata.get_profiles, f"{stem}.profiles.READ")},
+        "settings/automation/assignment_rules": {"GET": get_rules},
     }
 
 
-def _field_operations(scope: str) -> dict[str, Operation]:
+def _across_modules() -> dict[str, Methods]:
+    query = _write("coql", coql_query.coql, "ZohoCRM.coql.READ")
+    several = _write("composite", composite.run, "ZohoCRM.composite_requests.CUSTOM")
     return {
-        "GET": Operation(
-            name="metadata.fields",
-            handler=metadata.get_fields,
-            scopes=(f"{scope}.READ",),
-            params=frozenset({"module", "type"}),
-        ),
-        "POST": Operation(
-            name="metadata.create_fields",
-            handler=metadata_writes.create_fields,
-            scopes=(f"{scope}.CREATE",),
-            params=frozenset({"module"}),
-            takes_json=True,
-        ),
-        "PATCH": Operation(
-            name="metadata.change_fields",
-            handler=metadata_writes.change_fields,
-            scopes=(f"{scope}.UPDATE",),
-            params=frozenset({"module"}),
-            takes_json=True,
-        ),
-    }
-
-
-def operations() -> dict[str, dict[str, Operation]]:
-    """Every operation, by the shape of its path and its method."""
-    return {
-        **_record_operations(),
-        **_note_operations(),
-        **_metadata_operations(),
-        "coql": {
-            "POST": Operation(
-                name="coql",
-                handler=coql_query.coql,
-                scopes=("ZohoCRM.coql.READ",),
-                takes_json=True,
-                credits=coql_query.query_credits,
-                is_heavy=_always,
-            )
-        },
-        "__composite_requests": {
-            "POST": Operation(
-                name="composite",
-                handler=composite.run,
-                scopes=("ZohoCRM.composite_requests.CUSTOM",),
-                takes_json=True,
-            )
-        },
+        "coql": {"POST": replace(query, credits=coql_query.query_credits, is_heavy=_always)},
+        "__composite_requests": {"POST": several},
     }

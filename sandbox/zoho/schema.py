@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 GeneratedType = Literal["default", "web", "linking", "custom"]
 TEXT_TYPES = frozenset({"text", "textarea", "phone", "email", "picklist", "website", "autonumber"})
+NUMBER_TYPES = frozenset({"integer", "bigint", "double", "currency"})
 UNIQUE_TYPES = frozenset({"text", "phone", "email", "integer", "bigint", "website"})
 DEFAULT_LENGTHS = {"text": 255, "phone": 30, "email": 100, "website": 450, "textarea": 2000, "picklist": 120}
 
@@ -72,6 +73,10 @@ class Schema:
     def find(self, api_name: str) -> Module | None:
         """The module with this API name."""
         return self._by_api_name.get(api_name)
+
+    def get(self, module_name: str | None) -> Module | None:
+        """The module with this internal name, if there is one."""
+        return self._modules.get(module_name or "")
 
     def module(self, module_name: str) -> Module:
         """The module with this internal name; KeyError without one."""
@@ -214,12 +219,15 @@ def note_fields() -> list[Field]:
 def default_schema(new_id: Callable[[], str]) -> Schema:
     """Leads, Contacts, Notes, and the custom module Messages."""
     schema = Schema(new_id)
-    person = {"name_field": "Full_Name", "system_duplicate_field": "Email"}
-    schema.add(Module("Leads", "Leads", "Lead", "Leads", new_id(), **person), lead_fields())  # type: ignore[arg-type]
-    schema.add(Module("Contacts", "Contacts", "Contact", "Contacts", new_id(), **person), contact_fields())  # type: ignore[arg-type]
+    schema.add(_person_module("Leads", "Lead", new_id()), lead_fields())
+    schema.add(_person_module("Contacts", "Contact", new_id()), contact_fields())
     schema.add(Module("Notes", "Notes", "Note", "Notes", new_id(), name_field="Note_Title"), note_fields())
     schema.add(messages_module(new_id()), message_fields())
     return schema
+
+
+def _person_module(name: str, singular: str, module_id: str) -> Module:
+    return Module(name, name, singular, name, module_id, system_duplicate_field="Email", name_field="Full_Name")
 
 
 def messages_module(module_id: str) -> Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sandbox.zoho.call import Call, Reply
@@ -12,7 +12,7 @@ from sandbox.zoho.errors import ApiError
 from sandbox.zoho.org import Organisation
 from sandbox.zoho.records import PAGE_ROWS, is_wanted, wanted_fields
 from sandbox.zoho.rendering import raw_value, show_row, show_whole
-from sandbox.zoho.schema import TEXT_TYPES, Module
+from sandbox.zoho.schema import NUMBER_TYPES, TEXT_TYPES, Module
 from sandbox.zoho.store import TAIL_DIGITS, Row, RowIndex, digits_of
 from sandbox.zoho.times import parse_time
 
@@ -83,9 +83,7 @@ def _by_phone(org: Organisation, module: Module, index: RowIndex, text: str) -> 
     wanted = digits_of(text)
     candidates = index.with_tail(wanted, names) if len(wanted) >= TAIL_DIGITS else index.rows.values()
     is_match = _either_suffix if org.config.phone_search == "either_suffix" else str.endswith
-    return [
-        row for row in candidates if any(is_match(digits, wanted) for digits in _phone_digits(row, names))
-    ]
+    return [row for row in candidates if any(is_match(digits, wanted) for digits in _phone_digits(row, names))]
 
 
 def _either_suffix(stored: str, wanted: str) -> bool:
@@ -151,32 +149,40 @@ def _typed(org: Organisation, leaf: Criterion, data_type: str, value: str) -> An
         return moment
     if data_type == "boolean":
         return value == "true"
-    if data_type in ("integer", "bigint", "double"):
-        return float(value)
+    if data_type in NUMBER_TYPES:
+        return _number(leaf, value)
     return value
 
 
+def _number(leaf: Criterion, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise query_error("value", leaf.api_name, value) from None
+
+
 def _compare(operator: str, stored: Any, values: list[Any], *, is_loose: bool) -> bool:
-    first = values[0]
-    match operator:
-        case "equals":
-            return first in stored if is_loose else bool(stored == first)
-        case "not_equal":
-            return first not in stored if is_loose else bool(stored != first)
-        case "in":
-            return any(value in stored for value in values) if is_loose else stored in values
-        case "starts_with":
-            return str(stored).startswith(str(first))
-        case "between":
-            return bool(first <= stored <= values[1])
-        case "greater_than":
-            return bool(stored > first)
-        case "greater_equal":
-            return bool(stored >= first)
-        case "less_than":
-            return bool(stored < first)
-        case _:
-            return bool(stored <= first)
+    if is_loose and operator in _LOOSELY:
+        return _LOOSELY[operator](stored, values)
+    return bool(_STRICTLY[operator](stored, values))
+
+
+_LOOSELY: dict[str, Callable[[str, list[str]], bool]] = {
+    "equals": lambda stored, values: values[0] in stored,
+    "not_equal": lambda stored, values: values[0] not in stored,
+    "in": lambda stored, values: any(value in stored for value in values),
+}
+_STRICTLY: dict[str, Callable[[Any, list[Any]], Any]] = {
+    "equals": lambda stored, values: stored == values[0],
+    "not_equal": lambda stored, values: stored != values[0],
+    "in": lambda stored, values: stored in values,
+    "starts_with": lambda stored, values: str(stored).startswith(str(values[0])),
+    "between": lambda stored, values: values[0] <= stored <= values[1],
+    "greater_than": lambda stored, values: stored > values[0],
+    "greater_equal": lambda stored, values: stored >= values[0],
+    "less_than": lambda stored, values: stored < values[0],
+    "less_equal": lambda stored, values: stored <= values[0],
+}
 
 
 def _plain(text: str) -> str:

@@ -87,16 +87,14 @@ class SandboxServer:
         return await _drop(request, response)
 
 
-def _make_request(
-    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
-) -> web.BaseRequest:
+def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]) -> web.BaseRequest:
     loop = asyncio.get_running_loop()
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_REQUEST_BYTES)
 
 
 async def _drop(request: web.BaseRequest, response: Response) -> web.StreamResponse:
     if response.drop is DropKind.HANG:
-        while request.transport is not None and not request.transport.is_closing():
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 (no event)
             await asyncio.sleep(GONE_POLL_S)
         return web.Response()
     if response.drop is DropKind.CUT:

@@ -31,9 +31,7 @@ class Steps:
 
     def run(self, name: str, args: Json) -> Any:
         """Runs a step by name. StepError when the name or the arguments are wrong."""
-        step: Callable[..., Any] | None = (
-            None if name.startswith("_") or name == "run" else getattr(self, name, None)
-        )
+        step: Callable[..., Any] | None = None if name.startswith("_") or name == "run" else getattr(self, name, None)
         if step is None:
             raise StepError(f"no step {name!r}")
         try:

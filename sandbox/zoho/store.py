@@ -48,7 +48,7 @@ class RowIndex:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self._by_value: dict[str, dict[Any, dict[str, None]]] = {}
-        self._by_tail: dict[str, dict[str, None]] | None = None
+        self._by_tail: dict[str, dict[str, None]] = {}
         self._phone_fields: tuple[str, ...] = ()
 
     def put(self, row: Row) -> None:
@@ -56,7 +56,7 @@ class RowIndex:
         old = self.rows.get(row.id)
         for name, index in self._by_value.items():
             self._move(index, row.id, old.values.get(name) if old else None, row.values.get(name))
-        if self._by_tail is not None:
+        if self._phone_fields:
             self._drop_tails(old)
             self._add_tails(row)
         self.rows[row.id] = row
@@ -83,9 +83,8 @@ class RowIndex:
 
     def with_tail(self, digits: str, phone_fields: tuple[str, ...]) -> list[Row]:
         """Rows with a phone field that may end in these digits (at least seven)."""
-        if self._by_tail is None or phone_fields != self._phone_fields:
+        if phone_fields != self._phone_fields:
             self._build_tails(phone_fields)
-        assert self._by_tail is not None
         return [self.rows[row_id] for row_id in self._by_tail.get(digits[-TAIL_DIGITS:], ())]
 
     def _build(self, name: str) -> dict[Any, dict[str, None]]:
@@ -117,14 +116,11 @@ class RowIndex:
                 yield digits_of(value)[-TAIL_DIGITS:]
 
     def _add_tails(self, row: Row) -> None:
-        assert self._by_tail is not None
         for tail in self._tails(row):
             self._by_tail.setdefault(tail, {})[row.id] = None
 
     def _drop_tails(self, row: Row | None) -> None:
-        if row is None or self._by_tail is None:
-            return
-        for tail in self._tails(row):
+        for tail in self._tails(row) if row else ():
             self._by_tail.get(tail, {}).pop(row.id, None)
 
 
@@ -228,9 +224,7 @@ class Table:
             ValueError: two records share a value; Zoho does not switch `unique` on then.
         """
         wanted = dict(fields)
-        self.unique = {
-            name: index for name, index in self.unique.items() if wanted.get(name) == index.case_sensitive
-        }
+        self.unique = {name: index for name, index in self.unique.items() if wanted.get(name) == index.case_sensitive}
         for name in wanted.keys() - self.unique.keys():
             self.unique[name] = self._unique_index(name, case_sensitive=wanted[name])
 

@@ -41,13 +41,9 @@ class RowReader:
 
     def __init__(self, org: Organisation, module: Module) -> None:
         self._org = org
-        self._reads = {
-            each.api_name: make_check(org, each) for each in module.fields.values() if not each.read_only
-        }
+        self._reads = {each.api_name: make_check(org, each) for each in module.fields.values() if not each.read_only}
         self._known = {*module.fields, "id"}
-        self.mandatory = [
-            each.api_name for each in module.fields.values() if each.mandatory and not each.read_only
-        ]
+        self.mandatory = [each.api_name for each in module.fields.values() if each.mandatory and not each.read_only]
 
     def read(self, row: Any, index: int) -> tuple[Values, Json | None, list[str]]:
         """The values to store, the first error if there is one, and keys that name no field."""
@@ -70,9 +66,7 @@ class RowReader:
         """The error for the first mandatory field that is not there, or is being emptied."""
         for name in self.mandatory:
             if values.get(name) is None and (name in values or not is_update):
-                return row_error(
-                    "MANDATORY_NOT_FOUND", "required field not found", field_details(name, index)
-                )
+                return row_error("MANDATORY_NOT_FOUND", "required field not found", field_details(name, index))
         return None
 
     def _note_unknown(self, key: str, unknown: list[str]) -> None:
@@ -147,7 +141,7 @@ def _lookup(value: Any, spec: Field, org: Organisation) -> str:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         raise Refused({"expected_data_type": "jsonobject"})
     row_id: str = value["id"]
-    target = next((each for each in org.schema if each.module_name == spec.lookup), None)
+    target = org.schema.get(spec.lookup)
     if target is None or not org.is_usable(target, row_id):
         details, path = ({"api_name": "id"}, ".id") if org.config.lookup_fault_form == "id" else ({}, "")
         raise Refused(details, "the related id given seems to be invalid", path)
