@@ -7,9 +7,10 @@ import random
 import signal
 import time
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from prometheus_client import generate_latest
 
 from consumer import __version__
 from consumer.core.backoff import Backoff
@@ -84,9 +85,13 @@ class ZohoRoom:
         repeated = retried(authorized(calm, self.tokens), backoff=_ZOHO_BACKOFF, random=random.random)
         return gated(repeated, self.gate)
 
-    def called(self, call: object, *, code: str, seconds: float, credits_remaining: int | None) -> None:
+    def called(
+        self, operation: str, *, credits_used: int, code: str, seconds: float, credits_remaining: int | None
+    ) -> None:
         """Every attempt is counted; what Zoho says of credits is believed."""
-        self._recorder.called(call, code=code, seconds=seconds, credits_remaining=credits_remaining)  # type: ignore[arg-type]
+        self._recorder.called(
+            operation, credits_used=credits_used, code=code, seconds=seconds, credits_remaining=credits_remaining
+        )
         if credits_remaining is not None:
             self.limiter.credits_reported(credits_remaining, asyncio.get_running_loop().time())
 
@@ -283,6 +288,36 @@ class Service:
             metrics.put(m.OLDEST, 0 if age_s is None else wall_now - age_s, str(tp.partition))
 
 
+class View:
+    """The service as the HTTP port sees it; without a service it is switched off, and well."""
+
+    def __init__(self, recorder: Recorder, service: Service | None) -> None:
+        self._recorder = recorder
+        self._service = service
+
+    def _health(self) -> health.Health:
+        if self._service is not None:
+            return self._service.health()
+        return health.assess(health.Snapshot(now=0.0, is_enabled=False), health.Limits())
+
+    def is_live(self) -> bool:
+        """See `ServiceView`."""
+        return self._health().is_live
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """See `ServiceView`."""
+        verdict = self._health()
+        checks = [{"name": check.name, "ok": check.is_ok, "reason": check.reason} for check in verdict.checks]
+        body = {"ready": verdict.is_ready, "state": verdict.state, "sentence": verdict.sentence, "checks": checks}
+        return verdict.is_ready, body
+
+    def metrics_text(self) -> bytes:
+        """See `ServiceView`."""
+        if self._service is not None:
+            self._service.refresh_gauges()
+        return generate_latest(self._recorder.metrics.registry)
+
+
 def _source_config(settings: Settings) -> SourceConfig:
     since = settings.sync_messages_since
     return SourceConfig(
@@ -326,7 +361,7 @@ async def run_service(
             )
         )
         service = Service(settings, session, recorder) if settings.zoho_crm_enabled else None
-        server = HttpServer(settings, recorder, service)
+        server = HttpServer(View(recorder, service), host=settings.http_host, port=settings.http_port)
         url = await server.start()
         stack.push_async_callback(server.stop)
         _handle_signals(stop, recorder)

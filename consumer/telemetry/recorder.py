@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from consumer.core.model import Deferred, Delivery, Record, Rejected, Stage, TopicPartition
-    from consumer.zoho.api import Call
 
 _REMEMBERED_FAILURES = 200
 _QUIET_CODES = frozenset({"ok"})
@@ -143,11 +142,12 @@ class Recorder:
 
     # -- Zoho room ----------------------------------------------------------------------------------------------
 
-    def called(self, call: Call, *, code: str, seconds: float, credits_remaining: int | None) -> None:
-        operation = call.operation.value
+    def called(
+        self, operation: str, *, credits_used: int, code: str, seconds: float, credits_remaining: int | None
+    ) -> None:
         self.metrics.count(m.CALLS, operation, code)
         self.metrics.observe(m.CALL_SECONDS, seconds, operation)
-        self.metrics.count(m.CREDITS, operation, by=call.cost.credits)
+        self.metrics.count(m.CREDITS, operation, by=credits_used)
         if credits_remaining is not None:
             self.metrics.put(m.CREDITS_LEFT, credits_remaining)
         if code not in _QUIET_CODES:

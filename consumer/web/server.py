@@ -5,21 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
-    from consumer.app import Service
-    from consumer.settings import Settings
-    from consumer.telemetry.recorder import Recorder
+    from consumer.web.view import ServiceView
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class HttpServer:
     """One aiohttp server in the service's own loop, so that its probes vouch for that loop."""
 
-    def __init__(self, settings: Settings, recorder: Recorder, service: Service | None) -> None:
-        self._settings = settings
-        self._recorder = recorder
-        self._service = service
+    def __init__(self, view: ServiceView, *, host: str, port: int) -> None:
+        self._view = view
+        self._host = host
+        self._port = port
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -30,8 +29,7 @@ class HttpServer:
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.http_host, self._settings.http_port)
-        await site.start()
+        await web.TCPSite(self._runner, self._host, self._port).start()
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}"
 
@@ -41,20 +39,12 @@ class HttpServer:
             await self._runner.cleanup()
 
     async def _livez(self, _request: web.Request) -> web.Response:
-        is_live = self._service is None or self._service.health().is_live
+        is_live = self._view.is_live()
         return web.json_response({"live": is_live}, status=200 if is_live else 503)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        if self._service is None:
-            checks = [{"name": "enabled", "ok": True, "reason": "ZOHO_CRM_ENABLED is false: idle on purpose"}]
-            return web.json_response({"ready": True, "state": "disabled", "checks": checks})
-        health = self._service.health()
-        checks = [{"name": check.name, "ok": check.is_ok, "reason": check.reason} for check in health.checks]
-        body = {"ready": health.is_ready, "state": health.state, "sentence": health.sentence, "checks": checks}
-        return web.json_response(body, status=200 if health.is_ready else 503)
+        is_ready, body = self._view.readiness()
+        return web.json_response(body, status=200 if is_ready else 503)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        if self._service is not None:
-            self._service.refresh_gauges()
-        body = generate_latest(self._recorder.metrics.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=self._view.metrics_text(), headers={"Content-Type": _METRICS_TYPE})

@@ -23,7 +23,9 @@ _MAX_ANSWER_BYTES = 16 * 1024 * 1024
 class CallObserver(Protocol):
     """Told of every attempt, for metrics and limits."""
 
-    def called(self, call: Call, *, code: str, seconds: float, credits_remaining: int | None) -> None:
+    def called(
+        self, operation: str, *, credits_used: int, code: str, seconds: float, credits_remaining: int | None
+    ) -> None:
         """`code` is `ok`, Zoho's code, or why there was no answer."""
 
 
@@ -55,7 +57,13 @@ class HttpSend:
             raise
         finally:
             seconds = asyncio.get_running_loop().time() - started
-            self._observer.called(call, code=code, seconds=seconds, credits_remaining=_credits(headers))
+            self._observer.called(
+                call.operation.value,
+                credits_used=call.cost.credits,
+                code=code,
+                seconds=seconds,
+                credits_remaining=_credits(headers),
+            )
 
     async def _exchange(self, call: Call) -> tuple[int, Mapping[str, str], bytes]:
         headers = {"Authorization": f"Zoho-oauthtoken {call.token}"} if call.token else {}
