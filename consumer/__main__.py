@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Annotated
 
 import typer
 import uvloop
@@ -36,6 +37,27 @@ def run() -> None:
     configure_logging(level=settings.log_level, style=settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         raise typer.Exit(runner.run(run_service(settings)))
+
+
+@cli.command()
+def demo(
+    messages: Annotated[int, typer.Option(min=10, max=200_000, help="About how many messages to send.")] = 600,
+    people: Annotated[int, typer.Option(min=6, max=20_000, help="How many customers write.")] = 120,
+    seed: Annotated[int, typer.Option(help="Same seed, same traffic.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and say where to look.")] = False,
+) -> None:
+    """The whole service on an embedded broker and a Zoho stand-in, with sample traffic; ends by itself."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from consumer.operations.demo import DemoError, run_demo  # noqa: PLC0415
+
+    console = Console()
+    try:
+        code = asyncio.run(run_demo(messages=messages, people=people, seed=seed, keep=keep, console=console))
+    except (DemoError, TimeoutError) as error:
+        console.print(f"[red]the demo did not finish[/red]: {error or 'the service took too long'}", soft_wrap=True)
+        code = 1
+    raise typer.Exit(code)
 
 
 def settings_or_exit() -> Settings:
