@@ -63,12 +63,13 @@ class Code:
 
 @dataclass(slots=True)
 class RefreshToken:
-    """A refresh token and the times at which access tokens were asked of it."""
+    """A refresh token, the times at which it gave access tokens, and until when it gives none."""
 
     text: str
     client_id: str
     scopes: tuple[str, ...]
-    attempts_s: deque[float] = field(default_factory=deque)
+    issued_s: deque[float] = field(default_factory=deque)
+    refused_until_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -308,7 +309,7 @@ class Accounts:
         del self.codes[params["code"]]
         refresh_text = self.issue_refresh_token(client.id, code.scopes) if code.is_offline else None
         if refresh_text is not None:
-            self.refresh_tokens[refresh_text].attempts_s.append(self._now())
+            self.refresh_tokens[refresh_text].issued_s.append(self._now())
         grant = self._issue(client.id, code.scopes, refresh_text)
         return Reply(200, self._answer(grant, **({"refresh_token": refresh_text} if refresh_text else {})))
 
@@ -324,11 +325,13 @@ class Accounts:
 
     def _is_throttled(self, refresh: RefreshToken) -> bool:
         config, now_s = self._config(), self._now()
-        _forget_before(refresh.attempts_s, now_s - config.token_window_s)
-        is_throttled = len(refresh.attempts_s) >= config.access_tokens_per_window
-        if not is_throttled or config.token_throttle_prolongs:
-            refresh.attempts_s.append(now_s)
-        return is_throttled
+        _forget_before(refresh.issued_s, now_s - config.token_window_s)
+        if len(refresh.issued_s) < config.access_tokens_per_window and refresh.refused_until_s <= now_s:
+            refresh.issued_s.append(now_s)
+            return False
+        if config.token_throttle_prolongs:
+            refresh.refused_until_s = now_s + config.token_window_s
+        return True
 
     def _issue(self, client_id: str, scopes: tuple[str, ...], refresh_text: str | None) -> Grant:
         now_s = self._now()

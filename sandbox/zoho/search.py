@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sandbox.zoho.call import Call, Reply
-from sandbox.zoho.criteria import Criterion, Group, Node, leaves, parse_criteria, query_error
+from sandbox.zoho.criteria import Criterion, Node, leaves, parse_criteria, query_error
 from sandbox.zoho.errors import ApiError
 from sandbox.zoho.org import Organisation
 from sandbox.zoho.records import PAGE_ROWS, is_wanted, wanted_fields
@@ -17,6 +17,8 @@ from sandbox.zoho.store import TAIL_DIGITS, Row, RowIndex, digits_of
 from sandbox.zoho.times import parse_time
 
 PHONE_PARAM = re.compile(r"[+]?[0-9\s\-().]+", re.ASCII)
+Test = Callable[[Row], bool]
+
 SELECTORS = ("criteria", "email", "phone", "word")
 MAX_FOUND = 2_000
 # Zoho's search takes these, and blanks, for one another.
@@ -119,24 +121,32 @@ def _by_criteria(org: Organisation, module: Module, index: RowIndex, text: str) 
     for leaf in leaves(node):
         if leaf.api_name not in module.fields and leaf.api_name != "id":
             raise query_error("field not available", leaf.api_name, leaf.api_name)
-    return [row for row in index.rows.values() if _holds(org, module, row, node)]
+    test = _test(org, module, node)
+    return [row for row in index.rows.values() if test(row)]
 
 
-def _holds(org: Organisation, module: Module, row: Row, node: Node) -> bool:
-    if isinstance(node, Group):
-        judge = all if node.word == "and" else any
-        return judge(_holds(org, module, row, item) for item in node.items)
-    return _criterion_holds(org, module, row, node)
+def _test(org: Organisation, module: Module, node: Node) -> Test:
+    if isinstance(node, Criterion):
+        return _criterion_test(org, module, node)
+    tests = [_test(org, module, item) for item in node.items]
+    judge = all if node.word == "and" else any
+    return lambda row: judge(test(row) for test in tests)
 
 
-def _criterion_holds(org: Organisation, module: Module, row: Row, leaf: Criterion) -> bool:
-    stored = raw_value(module, row, leaf.api_name)
+def _criterion_test(org: Organisation, module: Module, leaf: Criterion) -> Test:
     data_type = "id" if leaf.api_name == "id" else module.fields[leaf.api_name].data_type
     values = [_typed(org, leaf, data_type, value) for value in leaf.values]
-    if stored is None:
-        return leaf.operator == "not_equal"
     is_loose = data_type in TEXT_TYPES - {"picklist"}
-    return _compare(leaf.operator, _plain(stored) if is_loose else stored, values, is_loose=is_loose)
+    compare = _LOOSELY.get(leaf.operator) if is_loose else None
+    holds = compare or _STRICTLY[leaf.operator]
+
+    def test(row: Row) -> bool:
+        stored = raw_value(module, row, leaf.api_name)
+        if stored is None:
+            return leaf.operator == "not_equal"
+        return bool(holds(_plain(stored) if is_loose else stored, values))
+
+    return test
 
 
 def _typed(org: Organisation, leaf: Criterion, data_type: str, value: str) -> Any:
@@ -161,13 +171,7 @@ def _number(leaf: Criterion, value: str) -> float:
         raise query_error("value", leaf.api_name, value) from None
 
 
-def _compare(operator: str, stored: Any, values: list[Any], *, is_loose: bool) -> bool:
-    if is_loose and operator in _LOOSELY:
-        return _LOOSELY[operator](stored, values)
-    return bool(_STRICTLY[operator](stored, values))
-
-
-_LOOSELY: dict[str, Callable[[str, list[str]], bool]] = {
+_LOOSELY: dict[str, Callable[[Any, list[Any]], Any]] = {
     "equals": lambda stored, values: values[0] in stored,
     "not_equal": lambda stored, values: values[0] not in stored,
     "in": lambda stored, values: any(value in stored for value in values),

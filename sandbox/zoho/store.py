@@ -120,8 +120,9 @@ class RowIndex:
             self._by_tail.setdefault(tail, {})[row.id] = None
 
     def _drop_tails(self, row: Row | None) -> None:
-        for tail in self._tails(row) if row else ():
-            self._by_tail.get(tail, {}).pop(row.id, None)
+        if row is not None:
+            for tail in self._tails(row):
+                self._by_tail.get(tail, {}).pop(row.id, None)
 
 
 class LaggedView:
