@@ -39,7 +39,7 @@ demo: $(INSTALLED) ## the whole service on an embedded broker and the Zoho sandb
 	@$(PY) -m consumer demo $(ARGS)
 
 test: $(INSTALLED) ## every test; ARGS narrows it down
-	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, room rules, dependencies, spelling, published schemas
 	@echo "== lint";         $(BIN)/ruff check --quiet --output-format concise

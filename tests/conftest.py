@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.kafka_server.fixtures"]
+
 # No deadline: a slow machine must not turn a right answer into a failure. On a build machine the examples are
 # the same for the same code, so a red run can be repeated.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
