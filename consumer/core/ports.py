@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     from consumer.core.model import Deferred, Delivered, Delivery, Parent, Record, Rejected, TopicPartition
 
@@ -57,6 +57,12 @@ class CrmSink(Protocol):
     async def write_messages(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered | Rejected | Deferred]:
         """Write the message record of each delivery (each has its parent)."""
 
+    def person_key(self, delivery: Delivery) -> Hashable:
+        """The same for all deliveries of one person: one look-up answers them all."""
+
+    def note_key(self, delivery: Delivery) -> Hashable:
+        """The same for all deliveries that one note stands for."""
+
     def needs_note(self, delivery: Delivery) -> bool:
         """False when the note of this delivery is known to be somebody else's task or done; at no cost."""
 
@@ -72,3 +78,9 @@ class DeadLetters(Protocol):
 
     async def write(self, record: Record, rejected: Rejected, *, attempts: int) -> None:
         """Return once the broker has stored it durably.  Raises DeadLetterError when it has not."""
+
+    async def standing(self, records: Sequence[Record]) -> Collection[tuple[TopicPartition, int]]:
+        """Partition and offset of those records that stand in the topic already, written by an earlier owner.
+
+        Raises DeadLetterError when the topic cannot be read.
+        """

@@ -34,8 +34,9 @@ CONTENT_LENGTH = 65_000
 """Zoho takes 65,535; what counts as a character is not documented."""
 _NOTES_PER_PAGE = 200
 _MAX_PAGES = 50
-_FIRST_LIMIT = 200
-_NEXT_LIMIT = 2000
+_FEW_DIALOGS = 20
+_SMALL_LIMIT, _LARGE_LIMIT = 200, 1000
+"""One and two credits: a page should show the oldest record of every dialog at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,8 @@ class DialogReferee:
         """Rows come oldest first, so the first row of a dialog decides; then only the others are asked for."""
         open_dialogs = {dialog.id or dialog.phone or "": dialog for dialog in dialogs}
         owners: dict[Dialog, str] = {}
-        limit = _FIRST_LIMIT
         while open_dialogs:
+            limit = _SMALL_LIMIT if len(open_dialogs) <= _FEW_DIALOGS else _LARGE_LIMIT
             rows, has_more = await self._page(field, list(open_dialogs), limit)
             found = [(value, row) for row in rows if (value := str(row.get(field) or "")) in open_dialogs]
             for value, row in sorted(found, key=lambda pair: age_key(str(pair[1].get("id")))):
@@ -165,7 +166,6 @@ class DialogReferee:
             open_dialogs = {value: dialog for value, dialog in open_dialogs.items() if dialog not in owners}
             if not has_more or len(open_dialogs) == before:
                 break
-            limit = _NEXT_LIMIT
         return owners
 
     async def _page(self, field: str, values: list[str], limit: int) -> tuple[list[dict[str, Any]], bool]:

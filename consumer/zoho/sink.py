@@ -14,7 +14,7 @@ from consumer.zoho.answers import Kind, RowAnswer, is_fault_of_ours, outcome_of
 from consumer.zoho.notes import Dialog, dialog_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from consumer.core.links import Links
     from consumer.core.model import Delivery
@@ -101,6 +101,10 @@ class ZohoSink:
     def _person(self, delivery: Delivery) -> Person:
         return self._phones.person(delivery.phone, delivery.event.contact_name)
 
+    def person_key(self, delivery: Delivery) -> str:
+        """See `CrmSink`."""
+        return self._person(delivery).key
+
     # -- message ------------------------------------------------------------------------------------------------
 
     async def write_messages(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
@@ -161,6 +165,10 @@ class ZohoSink:
             self._on_halted(operation, halted)
 
     # -- note ---------------------------------------------------------------------------------------------------
+
+    def note_key(self, delivery: Delivery) -> Hashable:
+        """See `CrmSink`."""
+        return dialog_of(delivery) if self._policy is NotePolicy.PER_DIALOG else delivery.event.message_id
 
     def needs_note(self, delivery: Delivery) -> bool:
         """False when the note stands, or is known to be the task of an older message that is not ours."""
