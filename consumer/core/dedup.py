@@ -74,7 +74,8 @@ class Dedup:
 
     def forget(self, delivery: Delivery) -> None:
         """The message was not written (rejected, or given up with its partition): a later event may be."""
-        self._in_flight.pop(delivery.event.message_id, None)
+        if self._in_flight.get(delivery.event.message_id) is delivery:
+            del self._in_flight[delivery.event.message_id]
 
     def in_flight(self) -> int:
         """Messages on their way."""

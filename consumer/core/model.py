@@ -130,6 +130,9 @@ class Delivery:
     note_maybe: bool = False
     """A note of this message may already stand in the CRM: look before writing."""
     attempts: int = 0
+    """Tries that failed for a reason of its own; what stops everybody does not count."""
+    deferrals: int = 0
+    """Times in a row that this stage put it off, whatever the reason: the exponent of its backoff."""
     last_code: str = ""
     stale_parents: int = 0
     waiting: list[tuple[Record, Ack]] = field(default_factory=list)
@@ -138,6 +141,14 @@ class Delivery:
     def is_wanted(self) -> bool:
         """False once every partition it came from has been taken away: its new owner delivers it."""
         return not self.ack.is_fenced() or any(not ack.is_fenced() for _, ack in self.waiting)
+
+    def put_off(self, deferred: Deferred) -> None:
+        """Note that its stage could not be done now; where the effect may stand, the next attempt looks first."""
+        self.last_code = deferred.code
+        self.deferrals += 1
+        self.attempts += not deferred.halted
+        self.may_exist |= deferred.wrote_maybe or self.stage is Stage.NOTE
+        self.note_maybe |= deferred.wrote_maybe and self.stage is Stage.NOTE
 
     def settle(self) -> None:
         """Pay what is owed to Kafka for this message and its duplicates."""

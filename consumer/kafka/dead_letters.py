@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError
 
 from consumer.core.errors import DeadLetterError
+from consumer.core.model import TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from consumer.core.model import Headers, Record, Rejected
     from consumer.kafka.connection import KafkaConnection
 
 REPLAYS = "dlq.replays"
 _SEND_TIMEOUT_S = 60.0
+_READ_TIMEOUT_S = 60.0
+_READ_POLL_MS = 500
+_CLOCK_SKEW_MS = 3_600_000
+"""A dead letter is younger than its record, by clocks that may differ by this much."""
 _STOP_TIMEOUT_S = 10.0
 
 
@@ -39,6 +45,15 @@ def headers_of(record: Record, rejected: Rejected, *, attempts: int, failed_at: 
     }
     original = tuple((name, value) for name, value in record.headers if name not in ours and name != REPLAYS)
     return (*original, *((name, text.encode()) for name, text in ours.items()), (REPLAYS, replays))
+
+
+def place_of(headers: Sequence[tuple[str, bytes]]) -> tuple[TopicPartition, int] | None:
+    """Where the record of a dead letter came from; None when the headers do not tell."""
+    named = {name: value.decode(errors="replace") for name, value in headers}
+    try:
+        return TopicPartition(named["dlq.topic"], int(named["dlq.partition"])), int(named["dlq.offset"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _iso(timestamp_ms: int) -> str:
@@ -91,10 +106,45 @@ class KafkaDeadLetters:
                 self._producer = producer
         return self._producer
 
+    async def standing(self, records: Sequence[Record]) -> set[tuple[TopicPartition, int]]:
+        """See `DeadLetters.standing`.  Reads what was written since the oldest of these records."""
+        since_ms = min(record.timestamp_ms for record in records) - _CLOCK_SKEW_MS
+        consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._connection.options())
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                await consumer.start()
+                places = await self._places(consumer, max(0, since_ms))
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise DeadLetterError(type(error).__name__) from None
+        finally:
+            await _closed(consumer)
+        return places & {(record.tp, record.offset) for record in records}
+
+    async def _places(self, consumer: AIOKafkaConsumer, since_ms: int) -> set[tuple[TopicPartition, int]]:
+        if self._topic not in await consumer.topics():
+            return set()
+        partitions = [KafkaPartition(self._topic, number) for number in consumer.partitions_for_topic(self._topic)]
+        ends = await consumer.end_offsets(partitions)
+        starts = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        unread = {tp: starts[tp].offset for tp in partitions if starts.get(tp) and starts[tp].offset < ends[tp]}
+        consumer.assign(list(unread))
+        for tp, offset in unread.items():
+            consumer.seek(tp, offset)
+        places: set[tuple[TopicPartition, int]] = set()
+        while unread:
+            for batch in (await consumer.getmany(timeout_ms=_READ_POLL_MS)).values():
+                places.update(place for raw in batch if (place := place_of(raw.headers)))
+            unread = {tp: offset for tp in unread if (offset := await consumer.position(tp)) < ends[tp]}
+        return places
+
     async def stop(self) -> None:
         """Close; bounded, never raises."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(_STOP_TIMEOUT_S):
-                    await producer.stop()
+            await _closed(producer)
+
+
+async def _closed(client: Any) -> None:
+    with suppress(KafkaError, OSError, TimeoutError):
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await client.stop()
