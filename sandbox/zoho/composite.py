@@ -53,10 +53,15 @@ def _run_one(org: Organisation, call: Call, sub: Any, index: int) -> Json:
     path = f"$.{KEY}[{index}]"
     if not isinstance(sub, dict):
         return row_error("INVALID_DATA", "invalid data", {"expected_data_type": "jsonobject", "json_path": path})
-    for name in ("method", "uri"):
-        if not isinstance(sub.get(name), str):
+    for name, kind in (("method", str), ("uri", str), ("params", dict), ("headers", dict)):
+        value = sub.get(name)
+        if value is None and kind is str:
             details = {"api_name": name, "json_path": f"{path}.{name}"}
             return row_error("MANDATORY_NOT_FOUND", "required field not found", details)
+        if value is not None and not isinstance(value, kind):
+            expected = "string" if kind is str else "jsonobject"
+            details = {"api_name": name, "json_path": f"{path}.{name}", "expected_data_type": expected}
+            return row_error("INVALID_DATA", "invalid data", details)
     sub_id = sub.get("sub_request_id")
     if sub_id is not None and not SUB_ID.fullmatch(str(sub_id)):
         details = {

@@ -100,16 +100,14 @@ class Journal:
             self.created_by_calls.add(row.id)
         self.effects.append(Effect(len(self.effects) + 1, kind, module, row.id, row, at_s, call))
 
+    def calls_of(self, *operations: str) -> list[CallEntry]:
+        """The calls of these operations, such as `records.upsert`."""
+        return [entry for entry in self.calls if entry.operation in operations]
+
     def summary(self) -> Json:
         """Totals for a quick look: calls, rows and average rows by operation."""
-        operations: dict[str, Json] = {}
-        for entry in self.calls:
-            line = operations.setdefault(entry.operation, {"calls": 0, "rows": 0, "statuses": defaultdict(int)})
-            line["calls"] += 1
-            line["rows"] += entry.rows
-            line["statuses"][str(entry.status)] += 1
-        for line in operations.values():
-            line["rows_per_call"] = round(line["rows"] / line["calls"], 2)
+        names = dict.fromkeys(entry.operation for entry in self.calls)
+        operations = {name: _totals(self.calls_of(name)) for name in names}
         return {
             "calls": len(self.calls),
             "effects": len(self.effects),

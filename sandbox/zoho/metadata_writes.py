@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from sandbox.zoho.call import Call, Reply, body_error
-from sandbox.zoho.errors import ApiError, missing_param
+from sandbox.zoho.errors import ApiError, missing_param, row_error
 from sandbox.zoho.model import Json
 from sandbox.zoho.org import Organisation
 from sandbox.zoho.records import success
 from sandbox.zoho.schema import UNIQUE_TYPES, Field, Module, custom_field, make_field
 
 MAX_FIELDS_PER_CALL = 5
-_TYPES = frozenset(
-    [
-        "text",
-        "textarea",
-        "phone",
-        "email",
-        "picklist",
-        "datetime",
-        "date",
-        "lookup",
-        "boolean",
-        "integer",
-        "bigint",
-        "double",
-        "website",
-    ]
+DATA_TYPES = (
+    "bigint",
+    "boolean",
+    "date",
+    "datetime",
+    "double",
+    "email",
+    "integer",
+    "lookup",
+    "phone",
+    "picklist",
+    "text",
+    "textarea",
+    "website",
 )
-_TEXTAREA_LENGTHS = {"small": 2_000, "large": 32_000, "rich_text": 50_000}
+TEXTAREA_LENGTHS = {"small": 2_000, "large": 32_000, "rich_text": 50_000}
 
 
 class BadItem(Exception):
@@ -41,23 +40,69 @@ class BadItem(Exception):
         self.error = error
 
 
-def _bad(code: str, path: str, message: str = "invalid data", **details: Any) -> BadItem:
-    shown = {**details, "api_name": path.rpartition(".")[2], "json_path": path}
-    return BadItem({"code": code, "details": shown, "message": message, "status": "error"})
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An object within a request, and where it stands."""
+
+    members: Json
+    path: str
+
+    def bad(self, name: str, code: str = "INVALID_DATA", message: str = "invalid data", **details: Any) -> BadItem:
+        """The error about one of its members."""
+        where = {"api_name": name, "json_path": f"{self.path}.{name}"}
+        return BadItem(row_error(code, message, {**details, **where}))
+
+    def missing(self, name: str) -> BadItem:
+        """The error about a member that must be there."""
+        return self.bad(name, "MANDATORY_NOT_FOUND", "required field not found")
+
+    def text(self, name: str, *, limit: int, default: str | None = None) -> str:
+        """A member that is text; without a default it must be there."""
+        value = self.members.get(name) or default
+        if value is None:
+            raise self.missing(name)
+        if not isinstance(value, str):
+            raise self.bad(name, expected_data_type="string")
+        if len(value) > limit:
+            raise self.bad(name, maximum_length=limit)
+        return value
+
+    def choice(self, name: str, supported: tuple[str, ...], *, default: str | None = None) -> str:
+        """A member that is one of some words."""
+        value = self.text(name, limit=100, default=default)
+        if value not in supported:
+            raise self.bad(name, supported_values=list(supported))
+        return value
+
+    def item(self, name: str) -> Item:
+        """A member that is an object; an empty one when it is not there."""
+        value = self.members.get(name) or {}
+        if not isinstance(value, dict):
+            raise self.bad(name, expected_data_type="jsonobject")
+        return Item(value, f"{self.path}.{name}")
+
+    def items(self, name: str) -> list[Item]:
+        """A member that is a list of objects, at least one."""
+        value = self.members.get(name)
+        if not value:
+            raise self.missing(name)
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise self.bad(name, expected_data_type="jsonarray")
+        return [Item(each, f"{self.path}.{name}[{index}]") for index, each in enumerate(value)]
 
 
-def _items(call: Call, key: str, *, max_items: int) -> list[Json]:
+def _items(call: Call, key: str, *, max_items: int) -> list[Item]:
     if not isinstance(call.payload, dict):
         raise body_error()
-    items = call.payload.get(key)
+    given = call.payload.get(key)
     details = {"api_name": key, "json_path": f"$.{key}"}
-    if not isinstance(items, list) or not items:
+    if not isinstance(given, list) or not given:
         raise ApiError(400, "MANDATORY_NOT_FOUND", "required field not found", details)
-    if len(items) > max_items:
+    if len(given) > max_items:
         raise ApiError(400, "INVALID_DATA", "invalid data", {**details, "maximum_length": max_items})
-    if not all(isinstance(each, dict) for each in items):
+    if not all(isinstance(each, dict) for each in given):
         raise ApiError(400, "INVALID_DATA", "invalid data", {**details, "expected_data_type": "jsonobject"})
-    return items
+    return [Item(each, f"$.{key}[{index}]") for index, each in enumerate(given)]
 
 
 # Modules
@@ -65,66 +110,36 @@ def _items(call: Call, key: str, *, max_items: int) -> list[Json]:
 
 def create_module(org: Organisation, call: Call) -> Reply:
     """POST /settings/modules: one custom module."""
+    if org.config.edition == "free":
+        raise ApiError(400, "FEATURE_NOT_SUPPORTED", "the feature is not supported in this edition")
     given = _items(call, "modules", max_items=1)[0]
     try:
         module = _new_module(org, given)
     except BadItem as bad:
         return Reply(400, {"modules": [bad.error]})
-    return Reply(201, {"modules": [success({"id": module.id}, "module created")]})
+    return Reply(200, {"modules": [success({"id": module.id}, "module created")]})
 
 
-def _new_module(org: Organisation, given: Json) -> Module:
-    path = "$.modules[0]"
-    singular = _label(given, "singular_label", path, limit=25)
-    plural = _label(given, "plural_label", path, limit=25)
-    api_name = given.get("api_name") or re.sub(r"\W+", "_", plural)
-    if len(api_name) > 50:
-        raise _bad("INVALID_DATA", f"{path}.api_name", maximum_length=50)
+def _new_module(org: Organisation, given: Item) -> Module:
+    singular, plural = given.text("singular_label", limit=25), given.text("plural_label", limit=25)
+    api_name = given.text("api_name", limit=50, default=_api_name(plural))
     if org.schema.find(api_name) is not None:
-        raise _bad("DUPLICATE_DATA", f"{path}.api_name", "duplicate data")
-    _check_profiles(org, given.get("profiles"), path)
-    label, data_type = _display_field(given.get("display_field"), path)
+        raise given.bad("api_name", "DUPLICATE_DATA", "duplicate data")
+    for profile in given.items("profiles"):
+        if profile.text("id", limit=20) not in org.profiles:
+            raise profile.bad("id")
+    display = given.item("display_field")
+    label = display.text("field_label", limit=50)
+    data_type = display.choice("data_type", ("text", "autonumber"), default="text")
     number = 1 + sum(module.is_custom for module in org.schema)
-    module = Module(
-        f"CustomModule{number}",
-        api_name,
-        singular,
-        plural,
-        org.ids.new(),
-        generated_type="custom",
-        system_duplicate_field="Name",
-    )
     name = make_field("Name", data_type, length=120, mandatory=data_type == "text", label=label)
+    module = Module(f"CustomModule{number}", api_name, singular, plural, org.ids.new(), generated_type="custom")
+    module.system_duplicate_field = "Name"
     return org.schema.add(module, [name])
 
 
-def _label(given: Json, name: str, path: str, *, limit: int) -> str:
-    value = given.get(name)
-    if not value:
-        raise _bad("MANDATORY_NOT_FOUND", f"{path}.{name}", "required field not found")
-    if not isinstance(value, str):
-        raise _bad("INVALID_DATA", f"{path}.{name}", expected_data_type="string")
-    if len(value) > limit:
-        raise _bad("INVALID_DATA", f"{path}.{name}", maximum_length=limit)
-    return value
-
-
-def _check_profiles(org: Organisation, profiles: Any, path: str) -> None:
-    if not profiles:
-        raise _bad("MANDATORY_NOT_FOUND", f"{path}.profiles", "required field not found")
-    for index, each in enumerate(profiles):
-        if not isinstance(each, dict) or each.get("id") not in org.profiles:
-            raise _bad("INVALID_DATA", f"{path}.profiles[{index}].id")
-
-
-def _display_field(given: Any, path: str) -> tuple[str, str]:
-    if not isinstance(given, dict) or not given.get("field_label"):
-        raise _bad("MANDATORY_NOT_FOUND", f"{path}.display_field", "required field not found")
-    data_type = given.get("data_type", "text")
-    if data_type not in ("text", "autonumber"):
-        supported = ["text", "autonumber"]
-        raise _bad("INVALID_DATA", f"{path}.display_field.data_type", supported_values=supported)
-    return str(given["field_label"]), data_type
+def _api_name(label: str) -> str:
+    return re.sub(r"\W+", "_", label)
 
 
 # Fields
@@ -136,7 +151,8 @@ def _module_of(org: Organisation, call: Call) -> Module:
         raise missing_param("module")
     module = org.schema.find(name)
     if module is None:
-        raise ApiError(400, "INVALID_MODULE", "the module name given seems to be invalid", {"param_name": "module"})
+        message = "the module name given seems to be invalid"
+        raise ApiError(400, "INVALID_MODULE", message, {"param_name": "module"})
     return module
 
 
@@ -145,82 +161,70 @@ def create_fields(org: Organisation, call: Call) -> Reply:
     module = _module_of(org, call)
     given = _items(call, "fields", max_items=MAX_FIELDS_PER_CALL)
     try:
-        new = [_new_field(org, module, each, f"$.fields[{index}]") for index, each in enumerate(given)]
+        new = [_new_field(org, module, each) for each in given]
     except BadItem as bad:
         return Reply(400, {"fields": [bad.error]})
     stored = [org.schema.set_field(module, each) for each in new]
     return Reply(201, {"fields": [success({"id": each.id}, "field created") for each in stored]})
 
 
-def _new_field(org: Organisation, module: Module, given: Json, path: str) -> Field:
-    label = _label(given, "field_label", path, limit=50)
-    data_type = given.get("data_type")
-    if data_type is None:
-        raise _bad("MANDATORY_NOT_FOUND", f"{path}.data_type", "required field not found")
-    if data_type not in _TYPES:
-        raise _bad("INVALID_DATA", f"{path}.data_type", supported_values=sorted(_TYPES))
-    api_name = given.get("api_name") or re.sub(r"\W+", "_", label)
+def _new_field(org: Organisation, module: Module, given: Item) -> Field:
+    label = given.text("field_label", limit=50)
+    data_type = given.choice("data_type", DATA_TYPES)
+    api_name = given.text("api_name", limit=50, default=_api_name(label))
     if api_name in module.fields:
-        raise _bad("DUPLICATE_DATA", f"{path}.field_label", "duplicate data")
-    more = {**_length(given, data_type, path), **_choices(given, data_type, path)}
-    return custom_field(
-        api_name,
-        data_type,
-        label=label,
-        unique=_unique(given, data_type, path),
-        lookup=_lookup(org, given, data_type, path),
-        **more,
-    )
+        raise given.bad("field_label", "DUPLICATE_DATA", "duplicate data")
+    more = {**_length(given, data_type), **_choices(given, data_type), **_target(org, given, data_type)}
+    return custom_field(api_name, data_type, label=label, unique=_unique(given, data_type), **more)
 
 
-def _length(given: Json, data_type: str, path: str) -> dict[str, Any]:
+def _length(given: Item, data_type: str) -> Json:
     if data_type == "textarea":
-        kind = (given.get("textarea") or {}).get("type", "small")
-        if kind not in _TEXTAREA_LENGTHS:
-            raise _bad("INVALID_DATA", f"{path}.textarea.type", supported_values=list(_TEXTAREA_LENGTHS))
-        return {"textarea": kind, "length": _TEXTAREA_LENGTHS[kind]}
-    length = given.get("length")
+        kind = given.item("textarea").choice("type", tuple(TEXTAREA_LENGTHS), default="small")
+        return {"textarea": kind, "length": TEXTAREA_LENGTHS[kind]}
+    length = given.members.get("length")
     if length is None:
         return {}
     if not isinstance(length, int) or not 1 <= length <= 255:
-        raise _bad("INVALID_DATA", f"{path}.length", maximum_length=255)
+        raise given.bad("length", maximum_length=255)
     return {"length": length}
 
 
-def _choices(given: Json, data_type: str, path: str) -> dict[str, Any]:
+def _choices(given: Item, data_type: str) -> Json:
     if data_type != "picklist":
         return {}
-    choices = given.get("pick_list_values")
-    if not isinstance(choices, list) or not choices:
-        raise _bad("MANDATORY_NOT_FOUND", f"{path}.pick_list_values", "required field not found")
-    return {"values": tuple(str(each.get("actual_value", each.get("display_value"))) for each in choices)}
+    choices = given.items("pick_list_values")
+    return {"values": tuple(each.text("actual_value", limit=120, default=_shown(each)) for each in choices)}
 
 
-def _unique(given: Json, data_type: str, path: str) -> bool | None:
-    unique = given.get("unique")
+def _shown(choice: Item) -> str:
+    return choice.text("display_value", limit=120, default=str(choice.members.get("actual_value", "")))
+
+
+def _target(org: Organisation, given: Item, data_type: str) -> Json:
+    if data_type != "lookup":
+        return {}
+    target = given.item("lookup").item("module")
+    module = org.schema.find(target.text("api_name", limit=50))
+    if module is None:
+        raise target.bad("api_name")
+    return {"lookup": module.module_name}
+
+
+def _unique(given: Item, data_type: str) -> bool | None:
+    unique = given.item("unique").members
     if not unique:
         return None
     if data_type not in UNIQUE_TYPES:
-        raise _bad("INVALID_DATA", f"{path}.unique")
-    flag = unique.get("case_sensitive", unique.get("casesensitive"))
-    return flag is True or flag == "true"
-
-
-def _lookup(org: Organisation, given: Json, data_type: str, path: str) -> str | None:
-    if data_type != "lookup":
-        return None
-    target = ((given.get("lookup") or {}).get("module") or {}).get("api_name")
-    module = org.schema.find(str(target))
-    if module is None:
-        raise _bad("INVALID_DATA", f"{path}.lookup.module.api_name")
-    return module.module_name
+        raise given.bad("unique")
+    return unique.get("case_sensitive", unique.get("casesensitive")) in (True, "true")
 
 
 def change_fields(org: Organisation, call: Call) -> Reply:
     """PATCH /settings/fields?module=…: each field named by its id."""
     module = _module_of(org, call)
     given = _items(call, "fields", max_items=MAX_FIELDS_PER_CALL)
-    return _changed(org, module, [(each.get("id"), each) for each in given])
+    return _changed(org, module, [(each.members.get("id"), each) for each in given])
 
 
 def change_field(org: Organisation, call: Call) -> Reply:
@@ -229,31 +233,29 @@ def change_field(org: Organisation, call: Call) -> Reply:
     return _changed(org, _module_of(org, call), [(call.the_id, given)])
 
 
-def _changed(org: Organisation, module: Module, given: list[tuple[Any, Json]]) -> Reply:
+def _changed(org: Organisation, module: Module, given: list[tuple[Any, Item]]) -> Reply:
     try:
-        ids = [
-            _change(org, module, field_id, each, f"$.fields[{index}]") for index, (field_id, each) in enumerate(given)
-        ]
+        ids = [_change(org, module, field_id, each) for field_id, each in given]
     except BadItem as bad:
         return Reply(400, {"fields": [bad.error]})
     return Reply(200, {"fields": [success({"id": field_id}, "field updated") for field_id in ids]})
 
 
-def _change(org: Organisation, module: Module, field_id: Any, given: Json, path: str) -> str:
+def _change(org: Organisation, module: Module, field_id: Any, given: Item) -> str:
     spec = next((each for each in module.fields.values() if each.id == field_id), None)
     if spec is None:
-        raise _bad("INVALID_DATA", f"{path}.id")
-    changes: dict[str, Any] = {}
-    if "field_label" in given:
-        changes["label"] = _label(given, "field_label", path, limit=50)
-    if "unique" in given:
-        changes["unique"] = _unique(given, spec.data_type, path)
-    if "pick_list_values" in given:
-        changes |= _choices(given, spec.data_type, path)
-    if "length" in given:
-        changes |= _length(given, spec.data_type, path)
+        raise given.bad("id")
+    changes: Json = {}
+    if "field_label" in given.members:
+        changes["label"] = given.text("field_label", limit=50)
+    if "unique" in given.members:
+        changes["unique"] = _unique(given, spec.data_type)
+    if "pick_list_values" in given.members:
+        changes |= _choices(given, spec.data_type)
+    if "length" in given.members:
+        changes |= _length(given, spec.data_type)
     try:
         org.change_field(module, spec.api_name, **changes)
     except ValueError:
-        raise _bad("INVALID_DATA", f"{path}.unique", "the field holds duplicate values") from None
+        raise given.bad("unique", message="the field holds duplicate values") from None
     return spec.id

@@ -76,7 +76,7 @@ def _check_triggers(call: Call) -> None:
 def check_assignment_rule(org: Organisation, call: Call) -> None:
     """The assignment rule that new records are to follow must exist."""
     rule_id = call.entry.lar_id = call.payload.get("lar_id")
-    if rule_id is not None and rule_id not in org.assignment_rules:
+    if rule_id is not None and str(rule_id) not in org.assignment_rules:
         raise ApiError(400, "INVALID_DATA", "invalid data", {"api_name": "lar_id", "json_path": "$.lar_id"})
 
 

@@ -149,10 +149,10 @@ def _lookup(value: Any, spec: Field, org: Organisation) -> str:
 
 
 def _owner(value: Any, org: Organisation) -> str:
-    row_id = value.get("id") if isinstance(value, dict) else value
-    if row_id not in org.users:
+    row_id = value.get("id") if isinstance(value, dict) else None
+    if not isinstance(row_id, str) or row_id not in org.users:
         raise Refused({}, "the id given seems to be invalid")
-    return str(row_id)
+    return row_id
 
 
 def _plain(value: Any, data_type: str) -> Any:
