@@ -25,12 +25,14 @@ from phonenumbers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _BRAZIL_MOBILE = re.compile(r"\+55([1-9][0-9])9?([6-9][0-9]{7})")
 _MEXICO_MOBILE = re.compile(r"\+521([0-9]{10})")
 _ARGENTINA_MOBILE = re.compile(r"\+549([0-9]{10})")
 _CACHE_SIZE = 50_000
+_FORMS_CACHE_SIZE = 2_000
+"""Forms are needed several times while a person is looked up, and never again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Phones:
     def __init__(self, region: str | None = None) -> None:
         self._region = region
         self._canonical: OrderedDict[str, str | None] = OrderedDict()
+        self._forms: OrderedDict[str, list[str]] = OrderedDict()
 
     def canonical(self, raw: str) -> str | None:
         """E.164 of a number in any usual form; None when it is none.
@@ -71,11 +74,16 @@ class Phones:
 
     def written_forms(self, phone: str) -> list[str]:
         """The ways in which people and programs store this number, most likely first; at most 30 characters each."""
+        if phone in self._forms:
+            return self._forms[phone]
         forms: dict[str, None] = {}
         for variant in variants(phone):
             for form in _forms(variant, with_national=self._is_national_ok(variant)):
                 forms.setdefault(form)
-        return [form for form in forms if len(form) <= 30]
+        self._forms[phone] = [form for form in forms if len(form) <= 30]
+        if len(self._forms) > _FORMS_CACHE_SIZE:
+            self._forms.popitem(last=False)
+        return self._forms[phone]
 
     def matches(self, stored: str | None, phone: str) -> bool:
         """Is the number in a CRM field this number?  Answers by value, not by ending: look-alikes are refused."""
@@ -86,8 +94,24 @@ class Phones:
             return True
         return _canonical(stored, self._stored_region(phone)) in same
 
+    def by_stored_form(self, people: Sequence[Person]) -> dict[str, list[Person]]:
+        """Which of these people a stored number may mean, by its `stored_form`: one look-up in place of a comparison
+        with each of them."""
+        index: dict[str, list[Person]] = {}
+        for person in people:
+            for form in {stored_form(form) for form in self.written_forms(person.phone)}:
+                index.setdefault(form, []).append(person)
+        return index
+
     def search_digits(self, phone: str) -> str:
-        """The digits by which Zoho's phone search finds all written forms: the national significant number."""
+        """The digits by which Zoho's phone search finds all written forms: the end that all variants share.
+
+        That is the national significant number; without the digit that Brazil and Argentina add for mobiles.
+        """
+        if match := _BRAZIL_MOBILE.fullmatch(phone):
+            return match[2]
+        if match := _ARGENTINA_MOBILE.fullmatch(phone):
+            return match[1]
         number = _parse(phone, None)
         return national_significant_number(number) if number else _digits(phone)
 
@@ -100,6 +124,11 @@ class Phones:
     def _stored_region(self, phone: str) -> str | None:
         """Without a default region, a number stored without country code is read in the person's own country."""
         return self._region or _region(phone)
+
+
+def stored_form(stored: str) -> str:
+    """A stored number without its punctuation; the plus stays, for it says that a country code follows."""
+    return ("+" if stored.lstrip().startswith("+") else "") + _digits(stored)
 
 
 def variants(phone: str) -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
 from consumer.core.model import Deferred, Module, Parent, Rejected, Stage
+from consumer.core.phones import stored_form
 from consumer.core.texts import fit, one_line
 from consumer.zoho import coql
 from consumer.zoho.answers import RowAnswer, is_fault_of_ours, outcome_of, row_answers
@@ -254,10 +255,11 @@ class People:
             return []
 
     async def _choose(self, people: list[Person], rows: list[tuple[Module, dict[str, Any]]]) -> dict[str, Parent]:
-        """Compare every row by value with every person, and choose where several fit."""
+        """Compare every row by value with the people it may be, and choose where several fit."""
+        hits_of = self._hits(people, rows)
         found: dict[str, Parent] = {}
         for person in people:
-            hits = [row for row in rows if self._is_of(person, row[1])]
+            hits = hits_of.get(person.key, [])
             parents = list({parent for hit in hits if (parent := await self._parent_of_row(*hit))})
             if len(parents) > 1:
                 self._observer.person_ambiguous(len(parents))
@@ -265,11 +267,20 @@ class People:
                 found[person.key] = chosen
         return found
 
-    def _is_of(self, person: Person, row: dict[str, Any]) -> bool:
-        return any(
-            isinstance(row.get(name), str) and self._phones.matches(row[name], person.phone)
-            for name in ("Phone", "Mobile")
-        )
+    def _hits(
+        self, people: list[Person], rows: list[tuple[Module, dict[str, Any]]]
+    ) -> dict[str, list[tuple[Module, dict[str, Any]]]]:
+        """Rows by person.  One person is compared with care: search finds forms that nobody can list."""
+        index = self._phones.by_stored_form(people)
+        hits: dict[str, list[tuple[Module, dict[str, Any]]]] = {}
+        for module, row in rows:
+            numbers = [row[name] for name in ("Phone", "Mobile") if isinstance(row.get(name), str)]
+            found = {person.key for number in numbers for person in index.get(stored_form(number), [])}
+            if not found and len(people) == 1:
+                found = {people[0].key for number in numbers if self._phones.matches(number, people[0].phone)}
+            for key in found:
+                hits.setdefault(key, []).append((module, row))
+        return hits
 
     async def _parent_of_row(self, module: Module, row: dict[str, Any]) -> Parent | None:
         """A converted lead lives on as its contact."""
