@@ -6,13 +6,13 @@ PY     := $(BIN)/python
 # Extra words for the program behind a target: make test ARGS="tests/core -k offsets"
 ARGS   ?=
 
-CODE   := $(wildcard bench consumer sandbox schemas tests)
+CODE   := $(wildcard bench consumer sandbox schemas tests tools)
 # What is installed depends on these contents alone, so another content is another stamp.
 KEY       := $(shell cat requirements/dev.txt pyproject.toml | cksum | tr ' ' '-')
 INSTALLED := $(VENV)/.installed-$(KEY)
 
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --custom-compile-command 'make lock' pyproject.toml
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -61,8 +61,10 @@ bench: $(INSTALLED) ## measure throughput, latency and memory
 	@$(PY) -m bench $(ARGS)
 
 lock: $(INSTALLED) ## renew the locked requirements
-	@$(COMPILE) --upgrade --output-file requirements/run.txt
-	@$(COMPILE) --upgrade --constraint requirements/run.txt --extra sandbox --group dev --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --output-file requirements/run.txt
+	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra sandbox --output-file requirements/sandbox.txt
+	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra sandbox --group dev --output-file requirements/dev.txt
+	@$(LOCK) --group image --output-file requirements/image.txt
 	@git diff --stat -- requirements
 
 clean: ## remove all that these targets made

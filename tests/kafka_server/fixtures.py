@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from typing import Final, Protocol
 
 import pytest
 import pytest_asyncio
@@ -18,7 +17,7 @@ from _pytest.mark import ParameterSet
 
 from tests.kafka_server.cluster import Broker, OpenCluster, new_topic
 from tests.kafka_server.embedded import run_embedded_broker
-from tests.kafka_server.jars import KafkaUnavailableError
+from tests.kafka_server.jars import VERSIONS, KafkaUnavailableError, jars, java
 from tests.kafka_server.nodes import Security
 from tests.kafka_server.server import KafkaServer
 
@@ -64,49 +63,46 @@ def embedded_broker() -> Iterator[Broker]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> NewKafkaServer:
+    """Makes clusters of Apache Kafka that the test may stop and kill.
+
+    Where there is none, whatever needs one is left out; on a build machine it fails.
+    """
+    try:
+        java()
+        for version in VERSIONS:
+            jars(version)
+    except KafkaUnavailableError as error:
+        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
+        refuse(f"{_ABSENT}: {error}")
+    return lambda **options: KafkaServer(directory=tmp_path_factory.mktemp("kafka"), **options)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def kafka_4(new_folder: Callable[[], Path]) -> AsyncIterator[Broker]:
+async def kafka_4(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
     """Apache Kafka's newest line, or the cluster that the environment names."""
     given = os.environ.get(_GIVEN)
     if given:
         yield OpenCluster(given)
-    else:
-        async with _kafka(directory=new_folder(), version="4") as server:
-            yield server
+        return
+    kafka_server: NewKafkaServer = request.getfixturevalue("kafka_server")
+    async with kafka_server(version="4") as server:
+        yield server
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def kafka_3_9(new_folder: Callable[[], Path]) -> AsyncIterator[Broker]:
+async def kafka_3_9(kafka_server: NewKafkaServer) -> AsyncIterator[Broker]:
     """The line of Apache Kafka before."""
-    async with _kafka(directory=new_folder(), version="3.9") as server:
+    async with kafka_server(version="3.9") as server:
         yield server
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def secure_kafka(new_folder: Callable[[], Path]) -> AsyncIterator[KafkaServer]:
+async def secure_kafka(kafka_server: NewKafkaServer) -> AsyncIterator[KafkaServer]:
     """A running cluster with TLS, passwords (SCRAM) and access rules, that other tests use too."""
-    async with _kafka(directory=new_folder(), security="sasl_ssl") as server:
+    async with kafka_server(security="sasl_ssl") as server:
         yield server
-
-
-@pytest.fixture
-def kafka_server(new_folder: Callable[[], Path]) -> NewKafkaServer:
-    """Makes clusters of Apache Kafka for one test, which may stop and kill them."""
-    return lambda **options: _kafka(directory=new_folder(), **options)
-
-
-@pytest.fixture(scope="session")
-def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    return lambda: tmp_path_factory.mktemp("kafka")
-
-
-def _kafka(**options: Any) -> KafkaServer:
-    """A cluster, or a test that is left out; on a build machine, one that fails."""
-    try:
-        return KafkaServer(**options)
-    except KafkaUnavailableError as error:
-        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
-        refuse(f"{_ABSENT}: {error}")
 
 
 @pytest.fixture
@@ -121,7 +117,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
-    left_out = [reason for reason in skipped if _ABSENT in reason]
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", ())]
+    left_out = [reason for _, _, reason in skipped if _ABSENT in reason]
     if left_out:
-        terminalreporter.write_line(f"{_ABSENT}: {len(left_out)} tests did not run against it", yellow=True)
+        reason = left_out[0].removeprefix("Skipped: ")
+        terminalreporter.write_line(f"{reason}: {len(left_out)} tests did not run against it", yellow=True)

@@ -76,7 +76,7 @@ def _fetch(version: str, folder: Path) -> None:
         pom = Path(scratch) / "pom.xml"
         pom.write_text(_POM.format(version=version))
         target = Path(scratch) / "jars"
-        arguments = ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
+        arguments = ["-Dstyle.color=never", "-DincludeScope=runtime", f"-DoutputDirectory={target}"]
         done = subprocess.run(
             [maven, "--quiet", "--batch-mode", "--file", pom, _COPY, *arguments],
             stdin=subprocess.DEVNULL,
@@ -86,7 +86,7 @@ def _fetch(version: str, folder: Path) -> None:
             check=False,
         )
         if done.returncode:
-            raise KafkaUnavailableError(f"Maven could not fetch Kafka {version}: {_last_line(done.stdout)}")
+            raise KafkaUnavailableError(f"Maven could not fetch Kafka {version}: {_first_error(done.stdout)}")
         target.rename(folder)
 
 
@@ -97,6 +97,6 @@ def _program(name: str) -> str:
     return path
 
 
-def _last_line(text: str) -> str:
-    errors = [line for line in text.splitlines() if line.startswith("[ERROR]")]
-    return (errors or [f"no word from {_COPY}"])[0]
+def _first_error(text: str) -> str:
+    errors = (line.removeprefix("[ERROR]").strip() for line in text.splitlines())
+    return next(filter(None, errors), "it did not say why")
