@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     zoho.add_argument("--users", type=_positive, default=10, help="users, for the credits (%(default)s)")
     zoho.add_argument("--daily-credits", type=_positive, help="credits in 24 hours, in place of the edition's")
     zoho.add_argument("--concurrency", type=_positive, help="calls in flight, in place of the edition's")
+    zoho.add_argument("--url", help="how clients reach it, where that is not the address it listens on")
     broker = commands.add_parser("broker", help="an embedded Kafka broker that keeps its data in memory")
     broker.add_argument("--port", type=_port, default=0, help="0 picks a free port (%(default)s)")
     return parser
@@ -88,6 +89,7 @@ async def _zoho(args: argparse.Namespace) -> None:
         users=args.users,
         daily_credits=args.daily_credits,
         concurrency=args.concurrency,
+        api_domain=args.url,
     )
     stopped = _stop_signal()
     async with SandboxServer(config, host=args.host, port=args.port, seed=args.seed) as server:

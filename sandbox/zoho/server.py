@@ -19,6 +19,7 @@ from sandbox.zoho.model import DropKind, Json, Request, Response
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 GONE_POLL_S = 0.05
+SHUTDOWN_TIMEOUT_S = 1.0
 
 
 class SandboxServer:
@@ -50,7 +51,7 @@ class SandboxServer:
     async def start(self) -> None:
         """Listens. OSError when the address is taken."""
         server = web.Server(self._handle, request_factory=_make_request, access_log=None)
-        self._runner = web.ServerRunner(server)
+        self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port).start()
         port = self._runner.addresses[0][1]
@@ -58,6 +59,7 @@ class SandboxServer:
         self.url = f"http://{host}:{port}"
         if self.engine.config.api_domain is None:
             self.engine.configure(api_domain=self.url)
+        self.url = self.engine.config.api_domain or self.url
 
     async def stop(self) -> None:
         """Closes every connection."""
