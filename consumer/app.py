@@ -7,10 +7,9 @@ import random
 import signal
 import time
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
-from prometheus_client import generate_latest
 
 from consumer import __version__
 from consumer.core.backoff import Backoff
@@ -25,7 +24,8 @@ from consumer.pipeline import Pipeline, PipelineConfig
 from consumer.telemetry import health
 from consumer.telemetry import metrics as m
 from consumer.telemetry.recorder import Recorder
-from consumer.web.server import HttpServer
+from consumer.view.service_view import View
+from consumer.web.server import HttpServer, WebConfig
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
 from consumer.zoho.http import HttpSend
 from consumer.zoho.layers import Turnstile, gated, limited, retried
@@ -288,36 +288,6 @@ class Service:
             metrics.put(m.OLDEST, 0 if age_s is None else wall_now - age_s, str(tp.partition))
 
 
-class View:
-    """The service as the HTTP port sees it; without a service it is switched off, and well."""
-
-    def __init__(self, recorder: Recorder, service: Service | None) -> None:
-        self._recorder = recorder
-        self._service = service
-
-    def _health(self) -> health.Health:
-        if self._service is not None:
-            return self._service.health()
-        return health.assess(health.Snapshot(now=0.0, is_enabled=False), health.Limits())
-
-    def is_live(self) -> bool:
-        """See `ServiceView`."""
-        return self._health().is_live
-
-    def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """See `ServiceView`."""
-        verdict = self._health()
-        checks = [{"name": check.name, "ok": check.is_ok, "reason": check.reason} for check in verdict.checks]
-        body = {"ready": verdict.is_ready, "state": verdict.state, "sentence": verdict.sentence, "checks": checks}
-        return verdict.is_ready, body
-
-    def metrics_text(self) -> bytes:
-        """See `ServiceView`."""
-        if self._service is not None:
-            self._service.refresh_gauges()
-        return generate_latest(self._recorder.metrics.registry)
-
-
 def _source_config(settings: Settings) -> SourceConfig:
     since = settings.sync_messages_since
     return SourceConfig(
@@ -345,6 +315,17 @@ def _pipeline_config(settings: Settings) -> PipelineConfig:
     )
 
 
+def _web_config(settings: Settings) -> WebConfig:
+    return WebConfig(
+        host=settings.http_host,
+        port=settings.http_port,
+        api_token=settings.secret("HTTP_API_TOKEN").get,
+        link_key=settings.secret("LINK_SIGNING_KEY").get,
+        wall_clock=time.time,
+        panel_origins=settings.admin_panel_origins,
+    )
+
+
 async def run_service(
     settings: Settings, *, on_ready: Callable[[str], None] = lambda _url: None, stop: asyncio.Event | None = None
 ) -> int:
@@ -361,7 +342,7 @@ async def run_service(
             )
         )
         service = Service(settings, session, recorder) if settings.zoho_crm_enabled else None
-        server = HttpServer(View(recorder, service), host=settings.http_host, port=settings.http_port)
+        server = HttpServer(View(settings, recorder, service), _web_config(settings))
         url = await server.start()
         stack.push_async_callback(server.stop)
         _handle_signals(stop, recorder)

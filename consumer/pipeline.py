@@ -60,7 +60,7 @@ class PipelineObserver(Protocol):
     def message_delivered(self, delivery: Delivery) -> None:
         """Lead, message and note stand."""
 
-    def record_skipped(self, reason: str) -> None:
+    def record_skipped(self, _record: Record, reason: str) -> None:
         """Nothing to write."""
 
     def record_duplicated(self, *, differs: bool) -> None:
@@ -446,7 +446,7 @@ class Pipeline:
 
     def _skip(self, record: Record, ack: Ack, reason: str) -> None:
         self._breaker.note(record.tp, is_rejected=False)
-        self._observer.record_skipped(reason)
+        self._observer.record_skipped(record, reason)
         self._settle(ack)
 
     def _route(self, delivery: Delivery) -> None:

@@ -14,6 +14,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from consumer.core.model import Delivery
 
 
@@ -80,6 +82,10 @@ class Dedup:
     def in_flight(self) -> int:
         """Messages on their way."""
         return len(self._in_flight)
+
+    def deliveries(self) -> Collection[Delivery]:
+        """The messages on their way, first come first."""
+        return self._in_flight.values()
 
     def find(self, message_id: str) -> Verdict:
         """Where the id stands, when the content is not at hand."""

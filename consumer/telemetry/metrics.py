@@ -96,7 +96,7 @@ HALTED = _gauge("halted", "1 while work waits for a cause outside the messages, 
 PEOPLE = _counter("people_resolved", "People found or created, by how.", "how")
 AMBIGUOUS = _counter("people_ambiguous", "People whose number stands in several records.")
 WITHDRAWN = _counter("leads_withdrawn", "Leads taken back because another process had created the person.", "deleted")
-LINKS = _counter("link_requests", "Requests for dialog links, by state.", "state")
+LINKS = _counter("link_requests", "Answers to requests for dialog links, by state and reason.", "state", "reason")
 LOOP_LAG = _gauge("event_loop_lag_seconds", "How late the event loop last was.")
 BUILD = MetricDef("build", MetricKind.INFO, "Version of the service.")
 

@@ -6,7 +6,7 @@ One object behind the narrow observer interfaces of the rooms, so that no room k
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from consumer.core.model import Deferred, Delivery, Record, Rejected, Stage, TopicPartition
 
 _REMEMBERED_FAILURES = 200
+_REMEMBERED_LATENCIES = 200
 _QUIET_CODES = frozenset({"ok"})
 
 
@@ -49,6 +50,10 @@ class Recorder:
         self._failures: OrderedDict[tuple[str, str, str], Failure] = OrderedDict()
         self.on_assignment: Callable[[int], None] = lambda _owned: None
         """Told how many partitions are ours, the moment that this changes."""
+        self.on_setback: Callable[[Record, Rejected | None, str], None] = lambda _record, _rejected, _reason: None
+        """Told of each record that was dead-lettered, or (without a rejection) skipped, and of the reason."""
+        self.latencies_s: deque[float] = deque(maxlen=_REMEMBERED_LATENCIES)
+        """Of the latest calls to Zoho."""
 
     # -- pipeline -----------------------------------------------------------------------------------------------
 
@@ -59,8 +64,9 @@ class Recorder:
         self.metrics.count(m.DELIVERED)
         self.metrics.observe(m.MESSAGE_AGE, max(0.0, self._now() - delivery.record.timestamp_ms / 1000))
 
-    def record_skipped(self, reason: str) -> None:
+    def record_skipped(self, record: Record, reason: str) -> None:
         self.metrics.count(m.SKIPPED, reason)
+        self.on_setback(record, None, reason)
 
     def record_duplicated(self, *, differs: bool) -> None:
         self.metrics.count(m.DUPLICATES, str(differs).lower())
@@ -69,6 +75,7 @@ class Recorder:
         self.metrics.count(m.DEAD_LETTERS, rejected.stage.value, rejected.reason)
         place = _place(record.tp, record.offset)
         self._fail("rejected", rejected.reason, f"{rejected.stage}: {rejected.detail}".strip(": "), place)
+        self.on_setback(record, rejected, rejected.reason)
         self._log.warning(
             "pipeline.record_dead_lettered",
             reason=rejected.reason,
@@ -147,6 +154,7 @@ class Recorder:
     ) -> None:
         self.metrics.count(m.CALLS, operation, code)
         self.metrics.observe(m.CALL_SECONDS, seconds, operation)
+        self.latencies_s.append(seconds)
         self.metrics.count(m.CREDITS, operation, by=credits_used)
         if credits_remaining is not None:
             self.metrics.put(m.CREDITS_LEFT, credits_remaining)

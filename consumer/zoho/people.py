@@ -7,22 +7,33 @@ Order of look-ups, cheapest and surest first:
    each hit is compared again by value;
 4. create, then look once more: Leads have no unique key, so two processes can create one person in the same moment.
    Everybody sees both leads then, the older one wins, and whoever made the younger one takes it back.
+
+When the answer to a creation is lost, the lead may stand, or may come to stand some time later.  So it is looked for
+again and again, and only after that time made once more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
 from consumer.core.model import Deferred, Module, Parent, Rejected, Stage
-from consumer.core.phones import stored_form
+from consumer.core.phones import stored_form, variants
 from consumer.core.texts import fit, one_line
-from consumer.zoho import coql
-from consumer.zoho.answers import RowAnswer, is_fault_of_ours, outcome_of, row_answers
-from consumer.zoho.api import MAX_RECORDS, Call, Operation, Send, write_call
+from consumer.zoho import composite, coql
+from consumer.zoho.answers import (
+    UNKNOWN_ADVICE,
+    RowAnswer,
+    is_fault_of_ours,
+    outcome_of,
+    outcome_of_refusal,
+    row_answers,
+)
+from consumer.zoho.api import MAX_RECORDS, Call, Halt, Operation, Send, halt_nothing, write_call
+from consumer.zoho.splitting import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +44,13 @@ if TYPE_CHECKING:
 _FORMS_PER_QUERY = coql.MAX_CRITERIA // 2 * MAX_RECORDS
 _REMEMBERED = 200_000
 _LAST_NAME_LENGTH = 80
+_TOGETHER = 5
+"""Sub-requests of one composite call."""
+_LOOK_AGAIN_S = 5.0
+LATE_EFFECT_S = 65.0
+"""How long after a lost answer a write may still take effect (no source; a gateway's patience is a minute)."""
+_NO_LOOK_UP = "Zoho refuses the look-up by phone: see `zoho-sync doctor`."
+_NO_LEADS = "Zoho takes no new leads: see `zoho-sync doctor` and the code."
 
 Found = Parent | Rejected | Deferred
 
@@ -41,7 +59,7 @@ class PeopleObserver(Protocol):
     """Told of what happened to people, for metrics and log; gets no numbers."""
 
     def people_resolved(self, how: str, count: int) -> None:
-        """`how`: query, search, created, duplicate."""
+        """`how`: found, created, duplicate, composite_refused."""
 
     def person_ambiguous(self, _hits: int) -> None:
         """Several records hold one number."""
@@ -98,6 +116,9 @@ class People:
         policy: MatchPolicy,
         options: LeadOptions,
         observer: PeopleObserver,
+        on_halted: Halt = halt_nothing,
+        use_composite: bool = False,
+        late_effect_s: float = LATE_EFFECT_S,
     ) -> None:
         self._send = send
         self._phones = phones
@@ -105,6 +126,17 @@ class People:
         self._policy = policy
         self._options = options
         self._observer = observer
+        self._on_halted = on_halted
+        self._composite = use_composite
+        self._late_effect_s = late_effect_s
+        self._phone_only: set[Module] = set()
+        self._doubted: dict[str, Parent] = {}
+        """Parents that Zoho refused as a link: to be checked before they are named again."""
+        self._uncertain: dict[str, float] = {}
+        """People whose creation went unanswered, and the loop time until which it may still take effect."""
+        self._unsettled: dict[str, tuple[Person, Parent]] = {}
+        """Leads that we made, and nobody has looked yet whether somebody else made one too."""
+        self._tries: Counter[str] = Counter()
         self._known: OrderedDict[str, Parent] = OrderedDict()
         self._pending: dict[str, asyncio.Future[Found]] = {}
 
@@ -112,9 +144,11 @@ class People:
         """What is remembered, at no cost."""
         return self._known.get(person.key)
 
-    def forget(self, person: Person) -> None:
-        """Zoho no longer knows the remembered record: look again next time."""
-        self._known.pop(person.key, None)
+    def forget(self, person: Person, parent: Parent | None) -> None:
+        """Zoho refused this record as a link: look the person up again, unless that has been done meanwhile."""
+        if parent is not None and self._known.get(person.key, parent) == parent:
+            self._known.pop(person.key, None)
+            self._doubted[person.key] = parent
 
     async def find(self, person: Person) -> Parent | None:
         """Look up one person without ever creating.  Raises SyncError."""
@@ -126,6 +160,28 @@ class People:
         if person.key in found:
             self._remember(person.key, found[person.key])
         return found.get(person.key)
+
+    async def confirm(self, person: Person) -> Parent | None:
+        """Is the remembered record still the person's?  A lead that was converted is followed to its contact.
+
+        None when nothing is remembered, or the record is gone.  One credit.  Raises SyncError.
+        """
+        known = self.parent_of(person)
+        if known is None:
+            return None
+        rows = await coql.select(
+            self._send,
+            Operation.FIND_PEOPLE,
+            fields=", ".join(["id", *self._conversion_fields(known.module)]),
+            module=known.module,
+            where=f"({coql.is_in('id', [known.id])})",
+        )
+        parent = await self._parent_of_row(known.module, rows[0]) if rows else None
+        if parent is None:
+            self.forget(person)
+        else:
+            self._remember(person.key, parent)
+        return parent
 
     async def resolve(self, people: Sequence[Person]) -> list[Found]:
         """The lead or contact of each person, created where there is none."""
@@ -151,13 +207,17 @@ class People:
             await self._find_or_create(list(fresh.values()), results)
         except TransientError as error:
             self._fill(fresh, results, Deferred(error.code, retry_after_s=error.retry_after_s))
+        except HaltedError as error:
+            self._fill(fresh, results, Deferred(error.code, halted=True))
         except SyncError as error:
+            self._on_halted(Operation.FIND_PEOPLE, error.code, _NO_LOOK_UP)
             self._fill(fresh, results, Deferred(error.code, halted=True))
         finally:
             self._fill(fresh, results, Deferred("INTERRUPTED"))
             for key, result in results.items():
                 if isinstance(result, Parent):
                     self._remember(key, result)
+                    self._is_clear(key)
                 future = self._pending.pop(key)
                 if not future.done():
                     future.set_result(result)
@@ -172,15 +232,34 @@ class People:
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
+    def _is_clear(self, key: str) -> None:
+        for memory in (self._doubted, self._uncertain, self._tries):
+            memory.pop(key, None)
+
     async def _find_or_create(self, people: list[Person], results: dict[str, Found]) -> None:
         """Fills `results` as it goes, so that what is found stays found when a later call fails."""
-        results.update(await self._by_query(people))
+        results.update(await self._settle([person.key for person in people if person.key in self._unsettled]))
         missing = [person for person in people if person.key not in results]
+        if missing:
+            results.update(await self._by_query(missing))
+        missing = [person for person in missing if person.key not in results]
         results.update(await self._by_search(missing))
         missing = [person for person in missing if person.key not in results]
         self._observer.people_resolved("found", len(people) - len(missing))
+        results.update(self._not_yet(missing))
+        missing = [person for person in missing if person.key not in results]
         for start in range(0, len(missing), MAX_RECORDS):
             results.update(await self._create(missing[start : start + MAX_RECORDS]))
+
+    def _not_yet(self, people: list[Person]) -> dict[str, Found]:
+        """Whose creation may still be on its way, and must not be repeated yet."""
+        now = asyncio.get_running_loop().time()
+        waits = {person.key: self._uncertain.get(person.key, now) - now for person in people}
+        return {
+            key: Deferred("LEAD_UNCERTAIN", retry_after_s=min(wait_s, _LOOK_AGAIN_S))
+            for key, wait_s in waits.items()
+            if wait_s > 0
+        }
 
     # -- look-up ------------------------------------------------------------------------------------------------
 
@@ -208,25 +287,40 @@ class People:
         """Both modules at once; a query that Zoho finds too big is halved."""
         try:
             hits = await asyncio.gather(*(self._query_module(module, people) for module in Module))
-        except RefusedError as error:
+        except RefusedError:
             if len(people) == 1:
-                raise HaltedError(
-                    error.code, advice="Zoho refuses the look-up by phone: see `zoho-sync doctor`."
-                ) from None
+                raise
             middle = len(people) // 2
             return await self._query_group(people[:middle]) | await self._query_group(people[middle:])
         return await self._choose(people, [row for rows in hits for row in rows])
 
     async def _query_module(self, module: Module, people: list[Person]) -> list[tuple[Module, dict[str, Any]]]:
+        try:
+            return await self._query_fields(module, people, self._phone_fields(module))
+        except RefusedError:
+            if len(people) > 1 or module in self._phone_only or self._schema.fields_of(module) is not None:
+                raise
+        rows = await self._query_fields(module, people, ["Phone"])
+        self._phone_only.add(module)
+        return rows
+
+    def _phone_fields(self, module: Module) -> list[str]:
+        """Organisations may have removed Mobile; without a right to read the fields, a refused query tells."""
+        if module in self._phone_only:
+            return ["Phone"]
+        return [name for name in ("Phone", "Mobile") if self._schema.has(module, name)] or ["Phone"]
+
+    async def _query_fields(
+        self, module: Module, people: list[Person], fields: list[str]
+    ) -> list[tuple[Module, dict[str, Any]]]:
         forms = list(dict.fromkeys(form for person in people for form in self._phones.written_forms(person.phone)))
-        fields = [name for name in ("Phone", "Mobile") if self._schema.has(module, name)]
         criteria = [coql.is_in(field, part) for part in coql.chunks(forms) for field in fields]
         rows = await coql.select(
             self._send,
             Operation.FIND_PEOPLE,
             fields=", ".join(["id", *fields, *self._conversion_fields(module)]),
             module=module,
-            where=coql.any_of(criteria) if len(criteria) > 1 else f"({criteria[0]})",
+            where=_where(criteria),
         )
         return [(module, row) for row in rows]
 
@@ -235,24 +329,50 @@ class People:
         return [name for name in ("Converted__s", "Converted_Contact") if known and name in known]
 
     async def _by_search(self, people: list[Person]) -> dict[str, Parent]:
+        calls = {person.key: [self._search_call(module, person) for module in Module] for person in people}
+        flat = [call for pair in calls.values() for call in pair]
+        replies = dict(zip(map(id, flat), await self._search_all(flat), strict=True))
         found: dict[str, Parent] = {}
-        for part in await asyncio.gather(*(self._search_person(person) for person in people)):
-            found.update(part)
+        for person in people:
+            rows = [
+                (module, row)
+                for module, call in zip(Module, calls[person.key], strict=True)
+                for row in replies[id(call)]
+            ]
+            found.update(await self._choose([person], rows))
         return found
 
-    async def _search_person(self, person: Person) -> dict[str, Parent]:
-        hits = await asyncio.gather(*(self._search_module(module, person) for module in Module))
-        return await self._choose([person], [row for rows in hits for row in rows])
-
-    async def _search_module(self, module: Module, person: Person) -> list[tuple[Module, dict[str, Any]]]:
+    def _search_call(self, module: Module, person: Person) -> Call:
         params = [("phone", self._phones.search_digits(person.phone))]
         if module is Module.LEADS:
             params.append(("converted", "both"))
-        call = Call(Operation.SEARCH_PEOPLE, "GET", f"/{module}/search", params=tuple(params))
+        return Call(Operation.SEARCH_PEOPLE, "GET", f"/{module}/search", params=tuple(params))
+
+    async def _search_all(self, calls: list[Call]) -> list[list[dict[str, Any]]]:
+        """Rows of each search: one by one, or five in one call where that is allowed."""
+        if not self._composite:
+            return list(await asyncio.gather(*map(self._search, calls)))
+        parts = [calls[start : start + _TOGETHER] for start in range(0, len(calls), _TOGETHER)]
+        found = await asyncio.gather(*map(self._search_together, parts))
+        return [rows for part in found for rows in part]
+
+    async def _search(self, call: Call) -> list[dict[str, Any]]:
         try:
-            return [(module, row) for row in (await self._send(call)).rows()]
+            return (await self._send(call)).rows()
         except RefusedError:
             return []
+
+    async def _search_together(self, calls: list[Call]) -> list[list[dict[str, Any]]]:
+        """An organisation or token that cannot make composite calls is asked one by one from now on."""
+        if self._composite:
+            try:
+                return [reply.rows() for reply in await composite.send_together(self._send, calls)]
+            except (RefusedError, HaltedError) as error:
+                if error.code.startswith("TOKEN_"):
+                    raise
+                self._composite = False
+                self._observer.people_resolved("composite_refused", 1)
+        return list(await asyncio.gather(*map(self._search, calls)))
 
     async def _choose(self, people: list[Person], rows: list[tuple[Module, dict[str, Any]]]) -> dict[str, Parent]:
         """Compare every row by value with the people it may be, and choose where several fit."""
@@ -261,6 +381,8 @@ class People:
         for person in people:
             hits = hits_of.get(person.key, [])
             parents = list({parent for hit in hits if (parent := await self._parent_of_row(*hit))})
+            if (doubted := self._doubted.get(person.key)) in parents and not await self._exists(doubted):
+                parents.remove(doubted)
             if len(parents) > 1:
                 self._observer.person_ambiguous(len(parents))
             if chosen := self._policy.choose(parents):
@@ -291,33 +413,62 @@ class People:
             return await self._contact_of(record_id, row)
         return Parent(module, record_id)
 
+    async def _exists(self, parent: Parent) -> bool:
+        """Is the record there?  A link to it was refused, but that can have other causes."""
+        return bool(await self._read(parent))
+
+    async def _read(self, parent: Parent) -> dict[str, Any]:
+        """The whole record; empty when there is none."""
+        try:
+            rows = (await self._send(Call(Operation.READ_RECORD, "GET", f"/{parent.module}/{parent.id}"))).rows()
+        except RefusedError:
+            return {}
+        return rows[0] if rows else {}
+
     async def _contact_of(self, lead_id: str, row: dict[str, Any]) -> Parent | None:
         contact = _lookup_id(row, "Converted_Contact") or _lookup_id(row, "$converted_detail", "contact")
         if contact is None:
-            call = Call(Operation.READ_RECORD, "GET", f"/{Module.LEADS}/{lead_id}")
-            rows = (await self._send(call)).rows()
-            full = rows[0] if rows else {}
+            full = await self._read(Parent(Module.LEADS, lead_id))
             contact = _lookup_id(full, "Converted_Contact") or _lookup_id(full, "$converted_detail", "contact")
         return Parent(Module.CONTACTS, contact) if contact else None
 
     # -- creation -----------------------------------------------------------------------------------------------
 
     async def _create(self, people: list[Person]) -> dict[str, Found]:
-        try:
-            answers = await self._insert(people)
-        except RefusedError as error:
-            return await self._create_halves(people, error)
-        outcomes = self._outcomes(people, answers)
-        created = {person.key: person for person, answer in zip(people, answers, strict=True) if answer.is_ok}
-        if created:
-            self._observer.people_resolved("created", len(created))
-            outcomes.update(await self._settle_races(created, outcomes))
+        found = await in_parts(people, self._insert, alone=self._alone, hold=self._hold)
+        outcomes = dict(zip([person.key for person in people], found, strict=True))
+        made = [person.key for person in people if person.key in self._unsettled]
+        self._observer.people_resolved("created", len(made))
+        outcomes.update(await self._settle(made))
         return outcomes
 
-    async def _insert(self, people: list[Person]) -> list[RowAnswer]:
+    async def _insert(self, people: Sequence[Person]) -> list[Found]:
         rows = [self._row(person) for person in people]
         call = write_call(Operation.CREATE_LEADS, f"/{Module.LEADS}", rows, **self._options.beside_data())
-        return row_answers((await self._send(call)).rows(), expected=len(rows))
+        try:
+            answers = row_answers((await self._send(call)).rows(), expected=len(rows))
+        except TransientError as error:
+            if error.wrote_maybe:
+                until = asyncio.get_running_loop().time() + self._late_effect_s
+                self._uncertain.update({person.key: until for person in people})
+            raise
+        is_held = is_fault_of_ours(answers)
+        return [
+            self._held(answer) if is_held and not answer.is_ok else await self._outcome(person, answer)
+            for person, answer in zip(people, answers, strict=True)
+        ]
+
+    def _held(self, answer: RowAnswer) -> Found:
+        self._on_halted(Operation.CREATE_LEADS, answer.code, UNKNOWN_ADVICE)
+        return Deferred(answer.code, halted=True)
+
+    def _alone(self, person: Person, error: RefusedError) -> Found:
+        self._tries[person.key] += 1
+        return outcome_of_refusal(error, Stage.LEAD, attempts=self._tries[person.key])
+
+    def _hold(self, error: RefusedError) -> Found:
+        self._on_halted(Operation.CREATE_LEADS, error.code, _NO_LEADS)
+        return Deferred(error.code, halted=True)
 
     def _row(self, person: Person) -> dict[str, Any]:
         name = one_line(person.name or "") or person.phone
@@ -327,57 +478,71 @@ class People:
             row["Lead_Source"] = self._options.lead_source
         return row
 
-    async def _create_halves(self, people: list[Person], error: RefusedError) -> dict[str, Found]:
-        """A refused call is split until the bad record stands alone."""
-        if len(people) == 1:
-            return {people[0].key: Rejected(Stage.LEAD, f"zoho.{error.code}")}
-        middle = len(people) // 2
-        return await self._create(people[:middle]) | await self._create(people[middle:])
-
-    def _outcomes(self, people: list[Person], answers: list[RowAnswer]) -> dict[str, Found]:
-        if is_fault_of_ours(answers):
-            return {
-                person.key: Deferred(answer.code, halted=True) for person, answer in zip(people, answers, strict=True)
-            }
-        return {person.key: self._outcome(answer) for person, answer in zip(people, answers, strict=True)}
-
-    def _outcome(self, answer: RowAnswer) -> Found:
+    async def _outcome(self, person: Person, answer: RowAnswer) -> Found:
         if answer.is_ok and answer.id:
-            return Parent(Module.LEADS, answer.id)
-        if answer.code == "DUPLICATE_DATA" and answer.duplicate_id:
-            self._observer.people_resolved("duplicate", 1)
-            is_contact = answer.duplicate_module == Module.CONTACTS
-            return Parent(Module.CONTACTS if is_contact else Module.LEADS, answer.duplicate_id)
-        return outcome_of(answer, Stage.LEAD, attempts=1)
+            lead = Parent(Module.LEADS, answer.id)
+            self._unsettled[person.key] = person, lead
+            return lead
+        if answer.code == "DUPLICATE_DATA" and answer.duplicate_id and answer.field in (None, "Phone", "Mobile"):
+            return await self._duplicate(person, answer)
+        if self._is_cut_shorter(answer):
+            return Deferred("LENGTH_LEARNED")
+        self._tries[person.key] += 1
+        return outcome_of(answer, Stage.LEAD, attempts=self._tries[person.key])
 
-    async def _settle_races(self, created: dict[str, Person], outcomes: dict[str, Found]) -> dict[str, Found]:
+    def _is_cut_shorter(self, answer: RowAnswer) -> bool:
+        longest = answer.maximum_length
+        is_name = longest is not None and answer.field == "Last_Name"
+        return is_name and self._schema.learn_length(Module.LEADS, "Last_Name", longest or 1, _LAST_NAME_LENGTH)
+
+    async def _duplicate(self, person: Person, answer: RowAnswer) -> Found:
+        """Zoho names the record that has this number already; a lead among them may have been converted."""
+        self._observer.people_resolved("duplicate", 1)
+        module = Module.CONTACTS if answer.duplicate_module == Module.CONTACTS else Module.LEADS
+        named = Parent(module, answer.duplicate_id or "")
+        row = await self._read(named)
+        if row and not self._hits([person], [(module, row)]):
+            return Rejected(Stage.LEAD, "zoho.DUPLICATE_DATA", answer.field or "")
+        return (await self._parent_of_row(module, row) if row else None) or named
+
+    async def _settle(self, keys: Sequence[str]) -> dict[str, Found]:
         """See whether somebody else created one of these people in the same moment."""
-        phones = [person.phone for person in created.values()]
+        if not keys:
+            return {}
+        made = {key: self._unsettled[key] for key in keys}
+        phones = list({variant for person, _ in made.values() for variant in variants(person.phone)})
         rows = await coql.select(
             self._send,
             Operation.FIND_PEOPLE,
             fields="id, Phone",
             module=Module.LEADS,
-            where=f"({coql.is_in('Phone', phones)})",
+            where=_where([coql.is_in("Phone", part) for part in coql.chunks(phones)]),
         )
+        hits = self._hits([person for person, _ in made.values()], [(Module.LEADS, row) for row in rows])
         settled: dict[str, Found] = {}
-        for key, person in created.items():
-            ids = [str(row["id"]) for row in rows if row.get("Phone") == person.phone and row.get("id")]
-            ours = outcomes[key]
-            if isinstance(ours, Parent) and (kept := min([*ids, ours.id], key=age_key)) != ours.id:
-                settled[key] = await self._withdraw(ours, kept)
+        for key, (_, ours) in made.items():
+            ids = [str(row["id"]) for _, row in hits.get(key, []) if row.get("id")]
+            kept = min([*ids, ours.id], key=age_key)
+            settled[key] = ours if kept == ours.id else await self._withdraw(ours, kept)
+            del self._unsettled[key]
         return settled
 
     async def _withdraw(self, ours: Parent, kept_id: str) -> Found:
-        """Take back the lead that we made a moment ago: nothing points at it yet."""
-        call = Call(Operation.DELETE_LEADS, "DELETE", f"/{Module.LEADS}/{ours.id}", is_write=True)
+        """Take back the lead that we made a moment ago: nothing points at it yet.  A repeated deletion does no harm."""
+        call = Call(Operation.DELETE_LEADS, "DELETE", f"/{Module.LEADS}/{ours.id}", is_optional=True)
         try:
             await self._send(call)
             is_deleted = True
+        except RefusedError:
+            is_deleted = not await self._exists(ours)
         except SyncError:
             is_deleted = False
         self._observer.lead_withdrawn(ours.id, kept_id, is_deleted=is_deleted)
         return Parent(Module.LEADS, kept_id)
+
+
+def _where(criteria: list[str]) -> str:
+    return coql.any_of(criteria) if len(criteria) > 1 else f"({criteria[0]})"
 
 
 def _lookup_id(row: dict[str, Any], *path: str) -> str | None:

@@ -1,0 +1,143 @@
+"""The whole view, with a service or, when it is switched off, without one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import generate_latest
+
+from consumer import __version__
+from consumer.core.links import Links
+from consumer.core.phones import Phones
+from consumer.operations.commands import desk_of
+from consumer.telemetry import health
+from consumer.telemetry import metrics as m
+from consumer.view.dead_letters import DeadLetterView
+from consumer.view.explain import explain
+from consumer.view.links import LinkFinder
+from consumer.view.setbacks import Setbacks
+from consumer.view.status import failure_rows, status_of
+from consumer.web.view import DialogLink, LinkReason, LinkState, Status, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from consumer.settings import Settings
+    from consumer.telemetry.recorder import Recorder
+    from consumer.view.parts import ServiceParts
+    from consumer.web.view import DeadLetterPage, Explanation, ReplayPlan, ReplayStep, Selection, Subject
+
+
+class View:
+    """See `consumer.web.view.ServiceView`; without a service it is switched off, and well."""
+
+    def __init__(self, settings: Settings, recorder: Recorder, service: ServiceParts | None) -> None:
+        self._settings = settings
+        self._recorder = recorder
+        self._service = service
+        self._phones = Phones(settings.sync_default_region)
+        self._links = Links(settings.crm_url, settings.zoho_org_id)
+        self._setbacks = Setbacks()
+        recorder.on_setback = self._setbacks.note
+        self._finder = self._finder_for(service) if service else None
+        self._dead_letters = DeadLetterView(desk_of(settings)) if settings.kafka_bootstrap_servers else None
+
+    def _finder_for(self, service: ServiceParts) -> LinkFinder:
+        return LinkFinder(
+            send=service.zoho.send,
+            module=self._settings.zoho_messages_module,
+            sink=service.sink,
+            people=service.people,
+            phones=service.phones,
+            links=self._links,
+            pipeline=service.pipeline,
+            setbacks=self._setbacks,
+            halt_code=lambda: next((halt.code for halt in service.halts()), ""),
+        )
+
+    # -- probes and metrics -------------------------------------------------------------------------------------
+
+    def _health(self) -> health.Health:
+        if self._service is not None:
+            return self._service.health()
+        return health.assess(health.Snapshot(now=0.0, is_enabled=False), health.Limits())
+
+    def is_live(self) -> bool:
+        """See `ServiceView`."""
+        return self._health().is_live
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """See `ServiceView`."""
+        verdict = self._health()
+        checks = [{"name": check.name, "ok": check.is_ok, "reason": check.reason} for check in verdict.checks]
+        body = {"ready": verdict.is_ready, "state": verdict.state, "sentence": verdict.sentence, "checks": checks}
+        return verdict.is_ready, body
+
+    def metrics_text(self) -> bytes:
+        """See `ServiceView`."""
+        if self._service is not None:
+            self._service.refresh_gauges()
+        return generate_latest(self._recorder.metrics.registry)
+
+    # -- links --------------------------------------------------------------------------------------------------
+
+    def canonical_phone(self, raw: str) -> str | None:
+        """See `LinkView`."""
+        return self._phones.canonical(raw)
+
+    def computed_link(self, phone: str) -> str | None:
+        """See `LinkView`."""
+        return self._links.dialog(phone, None)
+
+    def known_link(self, subject: Subject) -> DialogLink | None:
+        """See `LinkView`."""
+        return self._finder.known(subject) if self._finder else DialogLink(LinkState.UNKNOWN, LinkReason.DISABLED)
+
+    async def find_link(self, subject: Subject) -> DialogLink:
+        """See `LinkView`."""
+        if self._finder is None:
+            return DialogLink(LinkState.UNKNOWN, LinkReason.DISABLED)
+        return await self._finder.find(subject)
+
+    def link_answered(self, state: LinkState, reason: LinkReason) -> None:
+        """See `LinkView`."""
+        self._recorder.metrics.count(m.LINKS, state.value, reason.value)
+
+    # -- console ------------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """See `ServiceView`."""
+        if self._service is None:
+            failures = failure_rows(self._recorder, time.time())
+            return Status(__version__, self._health().state.value, None, failures=failures)
+        loop_now = asyncio.get_running_loop().time()
+        return status_of(self._service, version=__version__, loop_now=loop_now, wall_now=time.time())
+
+    async def explain(self, message_id: str) -> Explanation:
+        """See `ServiceView`."""
+        return await explain(self._service, self._setbacks, message_id)
+
+    # -- dead letters -------------------------------------------------------------------------------------------
+
+    async def dead_letters(self, selection: Selection, *, limit: int) -> DeadLetterPage:
+        """See `ServiceView`."""
+        return await self._desk().browse(selection, limit=limit)
+
+    async def plan_replay(self, selection: Selection) -> ReplayPlan:
+        """See `ServiceView`."""
+        return await self._desk().plan(selection)
+
+    async def replay(
+        self, selection: Selection, *, on_step: Callable[[ReplayStep], None], cancel: asyncio.Event
+    ) -> None:
+        """See `ServiceView`."""
+        await self._desk().replay(selection, on_step=on_step, cancel=cancel)
+
+    def _desk(self) -> DeadLetterView:
+        if self._dead_letters is None:
+            raise UnavailableError(
+                {"en": "KAFKA_BOOTSTRAP_SERVERS is not set.", "ru": "Переменная KAFKA_BOOTSTRAP_SERVERS не задана."}
+            )
+        return self._dead_letters

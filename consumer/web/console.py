@@ -1,0 +1,233 @@
+"""The operator's pages: is it well, what failed, what became of a message, and replay."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from consumer.web.access import SESSION_COOKIE, SESSION_LIFE_S, is_same_origin, is_tls
+from consumer.web.live import LiveStreams, Parts
+from consumer.web.pages import Page, language_of
+from consumer.web.view import Place, Selection, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from consumer.web.access import Access
+    from consumer.web.pages import Pages
+    from consumer.web.replays import ReplayJob, Replays
+    from consumer.web.view import ServiceView
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_FORM_TIMEOUT_S: Final = 10.0
+_ROWS: Final = 100
+_PARTS: Final = ("status", "numbers", "partitions", "zoho", "failures")
+_LONGEST_FIELD: Final = 300
+_TONES: Final = {
+    "idle": "good",
+    "syncing": "good",
+    "standby": "good",
+    "halted": "bad",
+    "stuck": "bad",
+    "disabled": "off",
+}
+
+
+class Console:
+    """Handlers of everything that needs the token or a login."""
+
+    def __init__(self, view: ServiceView, access: Access, pages: Pages, replays: Replays) -> None:
+        self._view = view
+        self._access = access
+        self._pages = pages
+        self._replays = replays
+        self._live = LiveStreams()
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is where.  `login` is the one page for those who are not in yet."""
+        guarded = (
+            web.get("/", self._guarded(self._overview), allow_head=False),
+            web.get("/live", self._guarded(self._overview_live), allow_head=False),
+            web.get("/messages", self._guarded(self._ask_message), allow_head=False),
+            web.post("/messages", self._guarded(self._explain)),
+            web.get("/dead-letters", self._guarded(self._dead_letters), allow_head=False),
+            web.post("/dead-letters/plan", self._guarded(self._plan)),
+            web.post("/dead-letters/replay", self._guarded(self._replay)),
+            web.get("/dead-letters/replays/{id}", self._guarded(self._job), allow_head=False),
+            web.get("/dead-letters/replays/{id}/live", self._guarded(self._job_live), allow_head=False),
+            web.post("/dead-letters/replays/{id}/cancel", self._guarded(self._cancel)),
+            web.post("/logout", self._guarded(self._log_out)),
+        )
+        return [*guarded, web.post("/login", self._log_in)]
+
+    def close(self) -> None:
+        """End what is live."""
+        self._live.close()
+
+    # -- access -------------------------------------------------------------------------------------------------
+
+    def _guarded(self, handler: Handler) -> Handler:
+        @wraps(handler)
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            if not self._access.has_console():
+                return self._pages.sentence(request, "console.off", status=404)
+            if not self._access.is_operator(request):
+                return self._login_page(request)
+            if request.method != "GET" and not self._access.has_bearer(request) and not is_same_origin(request):
+                return self._pages.sentence(request, "error.cross_site", status=403)
+            return await handler(request)
+
+        return guarded
+
+    def _login_page(self, request: web.Request, *, is_wrong: bool = False) -> web.Response:
+        response = self._pages.render(request, Page("login.html", {"is_wrong": is_wrong}, status=401))
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    async def _log_in(self, request: web.Request) -> web.StreamResponse:
+        if not self._access.has_console():
+            return self._pages.sentence(request, "console.off", status=404)
+        if not is_same_origin(request):
+            return self._pages.sentence(request, "error.cross_site", status=403)
+        form = await _form(request)
+        if not self._access.is_token(form.get("token", "").strip()):
+            return self._login_page(request, is_wrong=True)
+        response = _see_other("/")
+        response.set_cookie(
+            SESSION_COOKIE,
+            self._access.new_session(),
+            max_age=SESSION_LIFE_S,
+            httponly=True,
+            samesite="Lax",
+            secure=is_tls(request),
+        )
+        return response
+
+    async def _log_out(self, _request: web.Request) -> web.StreamResponse:
+        response = _see_other("/")
+        response.del_cookie(SESSION_COOKIE)
+        return response
+
+    # -- overview -----------------------------------------------------------------------------------------------
+
+    async def _overview(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.render(request, Page("overview.html", self._overview_values()))
+
+    async def _overview_live(self, request: web.Request) -> web.StreamResponse:
+        def parts() -> Parts | None:
+            if not self._access.is_operator(request):
+                return None
+            values = self._overview_values()
+            return {name: self._pages.fragment(request, f"_{name}.html", values) for name in _PARTS}
+
+        return await self._live.stream(request, parts)
+
+    def _overview_values(self) -> dict[str, Any]:
+        status = self._view.status()
+        return {"status": status, "tone": _TONES.get(status.state, "wait"), "parts": _PARTS}
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    async def _ask_message(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.render(request, Page("message.html", {"explanation": None}))
+
+    async def _explain(self, request: web.Request) -> web.StreamResponse:
+        """A POST, for ids of messages may hold a number, and addresses end up in logs."""
+        message_id = (await _form(request)).get("id", "").strip()
+        if not message_id or len(message_id) > 255:
+            return self._pages.sentence(request, "message.bad_id", status=400)
+        explanation = await self._view.explain(message_id)
+        return self._pages.render(request, Page("message.html", {"explanation": explanation}))
+
+    # -- dead letters -------------------------------------------------------------------------------------------
+
+    async def _dead_letters(self, request: web.Request) -> web.StreamResponse:
+        selection = _selection(request.query)
+        found = self._view.dead_letters(selection, limit=_ROWS)
+        return await self._about_letters(request, "dead_letters.html", selection, found)
+
+    async def _plan(self, request: web.Request) -> web.StreamResponse:
+        """The dry run: what would be replayed, and nothing else happens."""
+        selection = _selection(await _form(request))
+        return await self._about_letters(request, "plan.html", selection, self._view.plan_replay(selection))
+
+    async def _about_letters(
+        self, request: web.Request, template: str, selection: Selection, found: Awaitable[object]
+    ) -> web.StreamResponse:
+        values: dict[str, Any] = {"selection": selection, "fields": _fields(selection), "problem": ""}
+        try:
+            return self._pages.render(request, Page(template, values | {"page": await found}))
+        except UnavailableError as error:
+            values |= {"page": None, "problem": error.texts[language_of(request)]}
+            return self._pages.render(request, Page(template, values, status=503))
+
+    async def _replay(self, request: web.Request) -> web.StreamResponse:
+        job = self._replays.start(_selection(await _form(request)))
+        return _see_other(f"/dead-letters/replays/{job.id}")
+
+    async def _job(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.render(request, Page("job.html", {"job": self._found_job(request)}))
+
+    async def _job_live(self, request: web.Request) -> web.StreamResponse:
+        job = self._found_job(request)
+        return await self._live.stream(
+            request, lambda: {"job": self._pages.fragment(request, "_job.html", {"job": job})}
+        )
+
+    async def _cancel(self, request: web.Request) -> web.StreamResponse:
+        job = self._found_job(request)
+        self._replays.cancel(job)
+        return _see_other(f"/dead-letters/replays/{job.id}")
+
+    def _found_job(self, request: web.Request) -> ReplayJob:
+        job = self._replays.find(request.match_info["id"])
+        if job is None:
+            raise web.HTTPNotFound
+        return job
+
+
+def _see_other(path: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": path})
+
+
+async def _form(request: web.Request) -> Mapping[str, str]:
+    """The fields of a plain form.  Anything else, too much of it, or too slow, is refused."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise web.HTTPUnsupportedMediaType
+    try:
+        async with asyncio.timeout(_FORM_TIMEOUT_S):
+            fields = await request.post()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
+
+
+def _selection(fields: Mapping[str, str]) -> Selection:
+    return Selection(
+        reason=fields.get("reason", "")[:_LONGEST_FIELD],
+        stage=fields.get("stage", "")[:_LONGEST_FIELD],
+        place=_place(fields, ""),
+        source=_place(fields, "source_"),
+    )
+
+
+def _place(fields: Mapping[str, str], prefix: str) -> Place | None:
+    numbers = [fields.get(f"{prefix}{name}", "") for name in ("partition", "offset")]
+    if not any(numbers):
+        return None
+    if not all(text.isascii() and text.isdigit() and len(text) <= 19 for text in numbers):
+        raise web.HTTPBadRequest
+    return Place(int(numbers[0]), int(numbers[1]))
+
+
+def _fields(selection: Selection) -> dict[str, Any]:
+    """The selection as the hidden fields of a form."""
+    fields: dict[str, Any] = {"reason": selection.reason, "stage": selection.stage}
+    for prefix, place in (("", selection.place), ("source_", selection.source)):
+        fields |= {f"{prefix}{name}": value for name, value in (asdict(place) if place else {}).items()}
+    return {name: value for name, value in fields.items() if value != ""}
