@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from consumer.operations.commands import register
 from consumer.settings import Settings, SettingsError, load_settings
 
 cli = typer.Typer(
@@ -58,6 +59,9 @@ def demo(
         console.print(f"[red]the demo did not finish[/red]: {error or 'the service took too long'}", soft_wrap=True)
         code = 1
     raise typer.Exit(code)
+
+
+register(cli)
 
 
 def settings_or_exit() -> Settings:

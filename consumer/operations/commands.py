@@ -1,0 +1,249 @@
+"""The operator's commands: options in, a function of this room, words out.  Heavy imports wait inside."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from consumer.operations.dlq.desk import Desk
+    from consumer.operations.dlq.forecast import Forecast
+    from consumer.operations.dlq.letters import Wanted
+    from consumer.operations.dlq.replay import Plan, ReplayOptions, ReplayReport
+    from consumer.operations.terminal import Terminal
+    from consumer.settings import Settings
+
+_Result = TypeVar("_Result")
+_AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]
+Language = Annotated[str | None, typer.Option("--lang", help="en or ru; otherwise as the locale says.")]
+Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this reason, e.g. zoho.INVALID_DATA.")]
+Stages = Annotated[list[str] | None, typer.Option("--stage", help="Only this stage: parse, lead, message, note.")]
+Ids = Annotated[list[str] | None, typer.Option("--message-id", help="Only this message.")]
+Since = Annotated[str | None, typer.Option(help="Failed since: RFC 3339, or ago (30m, 6h, 2d).")]
+Until = Annotated[str | None, typer.Option(help="Failed before: RFC 3339, or ago.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
+MaxReplays = Annotated[int, typer.Option(min=1, max=1000, help="Leave alone what has come back so often.")]
+
+dlq_cli = typer.Typer(name="dlq", help="Look into the dead-letter topic, and replay from it.", no_args_is_help=True)
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands of this room."""
+    cli.add_typer(dlq_cli)
+
+
+# -- frame ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _speaking(lang: str | None, *, is_json: bool = False) -> Iterator[Terminal]:
+    """A terminal; what goes wrong is told there, and ends the command with 1."""
+    from consumer.operations.errors import OperationError  # noqa: PLC0415
+    from consumer.operations.terminal import Terminal  # noqa: PLC0415
+    from consumer.operations.texts import chosen_lang  # noqa: PLC0415
+    from consumer.telemetry.log import configure_logging  # noqa: PLC0415
+
+    configure_logging(level="error", style="console")
+    terminal = Terminal(chosen_lang(lang), is_json=is_json)
+    try:
+        yield terminal
+    except OperationError as error:
+        terminal.error(error)
+        raise typer.Exit(1) from None
+
+
+def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
+    return asyncio.run(work)
+
+
+def _settings(**overrides: Any) -> Settings:
+    """Settings without asking that everything be there.  Raises OperationError."""
+    from consumer.operations.errors import OperationError  # noqa: PLC0415
+    from consumer.settings import SettingsError, load_settings  # noqa: PLC0415
+
+    try:
+        return load_settings(zoho_crm_enabled=False, **overrides)
+    except SettingsError as error:
+        raise OperationError("settings.bad", lines="\n  ".join(error.lines)) from None
+
+
+def moment(text: str | None, *, now: datetime | None = None) -> datetime | None:
+    """RFC 3339, or how long ago.  Raises OperationError."""
+    from consumer.operations.errors import OperationError  # noqa: PLC0415
+
+    if text is None:
+        return None
+    now = now or datetime.now(UTC)
+    if ago := _AGO.fullmatch(text.strip().lower()):
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise OperationError("moment.bad", text=text[:40]) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+# -- dead letters -----------------------------------------------------------------------------------------------
+
+
+def desk_of(settings: Settings) -> Desk:
+    """Where this service's dead letters are.  Raises OperationError when no brokers are set."""
+    from consumer.app import kafka_connection  # noqa: PLC0415
+    from consumer.operations.dlq.desk import Desk  # noqa: PLC0415
+    from consumer.operations.errors import OperationError  # noqa: PLC0415
+
+    if not settings.kafka_bootstrap_servers:
+        raise OperationError("kafka.not_set")
+    return Desk(
+        kafka_connection(settings),
+        settings.kafka_dlq_topic,
+        f"{settings.kafka_group_id}-dlq-replay",
+        settings.kafka_producer_idempotence,
+    )
+
+
+def _wanted(
+    reasons: list[str] | None, stages: list[str] | None, ids: list[str] | None, since: str | None, until: str | None
+) -> Wanted:
+    from consumer.operations.dlq.letters import Wanted  # noqa: PLC0415
+
+    return Wanted(tuple(reasons or ()), tuple(stages or ()), tuple(ids or ()), moment(since), moment(until))
+
+
+@dlq_cli.command("list")
+def dlq_list(
+    reason: Reasons = None,
+    stage: Stages = None,
+    message_id: Ids = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    max_replays: MaxReplays = 3,
+    is_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """What is in the dead-letter topic, grouped by reason and stage."""
+    with _speaking(lang, is_json=is_json) as terminal:
+        from consumer.operations.dlq.desk import survey  # noqa: PLC0415
+        from consumer.operations.dlq.view import show_survey  # noqa: PLC0415
+
+        wanted = _wanted(reason, stage, message_id, since, until)
+        found = _run(survey(desk_of(_settings()), wanted, max_replays=max_replays))
+        show_survey(terminal, found, limit=limit)
+
+
+@dlq_cli.command("show")
+def dlq_show(
+    place: Annotated[str | None, typer.Argument(help="partition:offset, as `dlq list` gives an example.")] = None,
+    reason: Reasons = None,
+    stage: Stages = None,
+    message_id: Ids = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the latest.")] = 1,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show phone and text in clear.")] = False,
+    is_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """One record with its headers; phone and text masked."""
+    with _speaking(lang, is_json=is_json) as terminal:
+        from consumer.operations.dlq.desk import find, read_one  # noqa: PLC0415
+        from consumer.operations.dlq.letters import Place  # noqa: PLC0415
+        from consumer.operations.dlq.view import show_letters  # noqa: PLC0415
+        from consumer.operations.errors import OperationError  # noqa: PLC0415
+
+        desk = desk_of(_settings())
+        if place is not None:
+            letters = [_run(read_one(desk, Place.parse(place)))]
+        else:
+            letters = _run(find(desk, _wanted(reason, stage, message_id, since, until), limit=limit))
+        if not letters:
+            raise OperationError("dlq.nothing_found", topic=desk.topic)
+        show_letters(terminal, letters, is_revealed=reveal)
+
+
+@dlq_cli.command("replay")
+def dlq_replay(
+    reason: Reasons = None,
+    stage: Stages = None,
+    message_id: Ids = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Records a second.")] = 20.0,
+    max_replays: MaxReplays = 3,
+    again: Annotated[bool, typer.Option("--again", help="Also what has been replayed already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
+    no_zoho: Annotated[bool, typer.Option("--no-zoho", help="Dry run: do not ask Zoho.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it begins.")] = False,
+    is_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """Send dead letters back to their topic.  Ctrl-C finishes the record in hand; the next run goes on from there."""
+    with _speaking(lang, is_json=is_json) as terminal:
+        from consumer.operations.dlq.replay import ReplayOptions, plan  # noqa: PLC0415
+        from consumer.operations.dlq.view import show_plan, show_report  # noqa: PLC0415
+
+        settings = _settings()
+        desk, wanted = desk_of(settings), _wanted(reason, stage, message_id, since, until)
+        options = ReplayOptions(rate, max_replays, limit, again)
+        if dry_run:
+            found = _run(plan(desk, wanted, options))
+            show_plan(terminal, found, None if no_zoho else _forecast(terminal, settings, found))
+            return
+        if terminal.is_asking_possible and not yes:
+            found = _run(plan(desk, wanted, options))
+            show_plan(terminal, found, None)
+            if not found.total or not typer.confirm("?", err=True):
+                return
+        report = _run(_replay(terminal, desk, wanted, options))
+        show_report(terminal, report)
+        if report.is_cancelled or report.refused:
+            raise typer.Exit(1)
+
+
+def _forecast(terminal: Terminal, settings: Settings, found: Plan) -> Forecast | None:
+    """Zoho's side of a dry run; a Zoho that cannot be asked takes nothing from the rest."""
+    from consumer.core.errors import SyncError  # noqa: PLC0415
+    from consumer.operations.dlq.forecast import forecast  # noqa: PLC0415
+    from consumer.operations.texts import phrase  # noqa: PLC0415
+
+    if not found.events or not settings.secret("ZOHO_REFRESH_TOKEN").get():
+        return None
+    try:
+        return _run(forecast(settings, found.events))
+    except SyncError as error:
+        terminal.note(phrase(terminal.lang, "dlq.forecast_failed", code=error.code), style="yellow")
+        return None
+
+
+async def _replay(terminal: Terminal, desk: Desk, wanted: Wanted, options: ReplayOptions) -> ReplayReport:
+    from consumer.operations.dlq.replay import replay  # noqa: PLC0415
+    from consumer.operations.texts import phrase  # noqa: PLC0415
+
+    cancel = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        cancel.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal if number is signal.SIGINT else cancel.set)
+    with terminal.progress(phrase(terminal.lang, "dlq.replaying")) as show:
+
+        def told(report: ReplayReport) -> None:
+            show(report.replayed, report.total)
+
+        return await replay(desk, wanted, options, on_progress=told, cancel=cancel)
