@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from consumer.settings import Settings
-    from consumer.zoho.answers import RowAnswer
     from consumer.zoho.api import Send
 
 _TICK_S = 1.0
 _ZOHO_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
+_HALT_LOOK_S = 30.0
 _REBALANCE_MARGIN_S = 35.0
 _STUCK_EXIT = 70
 
@@ -95,12 +95,9 @@ class ZohoRoom:
         if credits_remaining is not None:
             self.limiter.credits_reported(credits_remaining, asyncio.get_running_loop().time())
 
-    def row_halted(self, operation: str, answer: RowAnswer) -> None:
-        """A record was refused for a reason that has nothing to do with it."""
-        from consumer.zoho.answers import TABLE  # noqa: PLC0415
-
-        advice = TABLE[answer.code].advice
-        self.gate.close(operation, answer.code, advice, asyncio.get_running_loop().time())
+    def halt(self, operation: str, code: str, advice: str) -> None:
+        """The meaning of an answer showed a cause outside any one message."""
+        self.gate.close(operation, code, advice, asyncio.get_running_loop().time(), wait_s=_HALT_LOOK_S)
 
 
 class Service:
@@ -115,7 +112,6 @@ class Service:
         schema = Schema(
             self.zoho.send,
             on_missing=recorder.field_missing,
-            on_unreadable=lambda _code: self.zoho.gate.open("metadata"),
         )
         self.people = People(
             self.zoho.send,
@@ -124,6 +120,8 @@ class Service:
             policy=MatchPolicy(settings.sync_match_prefer, settings.sync_match_order),
             options=LeadOptions(settings.zoho_lead_source, settings.zoho_assignment_rule_id, settings.zoho_triggers),
             observer=recorder,
+            on_halted=self.zoho.halt,
+            use_composite=settings.zoho_composite,
         )
         self.sink = ZohoSink(
             self.zoho.send,
@@ -134,7 +132,7 @@ class Service:
             module=settings.zoho_messages_module,
             note_policy=settings.sync_note_policy,
             triggers=settings.zoho_triggers,
-            on_halted=self.zoho.row_halted,
+            on_halted=self.zoho.halt,
         )
         connection = kafka_connection(settings)
         self.source = KafkaSource(connection, _source_config(settings), observer=recorder, wall_clock=time.time)
@@ -182,9 +180,12 @@ class Service:
             await self.dead_letters.stop()
 
     async def _warm_up(self) -> None:
-        """Token and fields while the group joins; whoever needs them first tries again if this fails."""
-        with suppress(SyncError):
-            await self.sink.prepare()
+        """Token and fields while the group joins; until then it asks again, so that a halt ends without traffic, too."""
+        while True:
+            with suppress(SyncError):
+                await self.sink.prepare()
+                return
+            await asyncio.sleep(_TICK_S)
 
     async def _note_draining(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -268,7 +269,7 @@ class Service:
         out_in_s = limiter.exhausted_in_s(loop_now)
         metrics.put(m.CREDITS_OUT, 0 if out_in_s is None else wall_now + out_in_s)
         metrics.put(m.CALLS_IN_FLIGHT, limiter.in_flight)
-        metrics.put(m.CALLS_ALLOWED, limiter.capacity())
+        metrics.put(m.CALLS_ALLOWED, limiter.capacity(loop_now))
         metrics.put(m.CALLS_WAITING, self.zoho.turnstile.waiting)
         metrics.put(m.TOKEN_EXPIRY, self.zoho.tokens.expires_at or 0)
         self._refresh_partitions(loop_now, wall_now)

@@ -163,6 +163,8 @@ class Settings(BaseSettings):
     zoho_assignment_rule_id: str | None = None
     zoho_triggers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_triggers)] = None
     """None: all automations run; empty: none; else the named ones."""
+    zoho_composite: bool = False
+    """Searches for new people five in one call; needs the scope ZohoCRM.composite_requests.CUSTOM."""
     zoho_request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 60.0
 
     kafka_bootstrap_servers: str | None = None

@@ -66,11 +66,15 @@ def is_loopback(url: str) -> bool:
 
 def is_trusted_api(url: str) -> bool:
     """May this base URL be given an access token?  Zoho's own hosts over https, or loopback."""
-    return is_loopback(url) or (urlsplit(url).scheme == "https" and of_api_domain(url) is not None)
+    return is_loopback(url) or (_is_https(url) and of_api_domain(url) is not None)
 
 
 def is_trusted_accounts(url: str) -> bool:
     """May this base URL be given the client secret?  Zoho's own hosts over https, or loopback."""
-    parts = urlsplit(url)
     known = {urlsplit(center.accounts).hostname for center in DATA_CENTERS}
-    return is_loopback(url) or (parts.scheme == "https" and parts.hostname in known and parts.port in (None, 443))
+    return is_loopback(url) or (_is_https(url) and urlsplit(url).hostname in known)
+
+
+def _is_https(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" and parts.port in (None, 443) and parts.username is None

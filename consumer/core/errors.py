@@ -45,11 +45,15 @@ class HaltedError(SyncError):
 
 
 class RefusedError(SyncError):
-    """Zoho refuses this call as a whole: its content is at fault, repeating it is useless."""
+    """Zoho refuses this call as a whole: its content is at fault, repeating it is useless.
 
-    def __init__(self, code: str, text: str = "", *, field: str | None = None) -> None:
+    `is_unknown`: the code is in no table, so whose fault it is remains to be seen.
+    """
+
+    def __init__(self, code: str, text: str = "", *, field: str | None = None, is_unknown: bool = False) -> None:
         super().__init__(code, text)
         self.field = field
+        self.is_unknown = is_unknown
 
 
 class TokenRefusedError(SyncError):

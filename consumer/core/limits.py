@@ -4,19 +4,27 @@ Four rules, each of Zoho's (v8 api-limits):
 - calls in flight at once, for an organisation and app; we use the share of it that this process's partitions give;
 - at most 10 of them heavy: COQL, and writes with more than 10 records ("sub-concurrency", all editions);
 - credits per rolling 24 hours, counted from the start of each call, every attempt included;
-- 429: fewer calls.  The window is halved once for all calls that were in flight together, and grows back slowly.
+- 429: fewer calls.  The window is halved once for all calls that were in flight together, and grows back along
+  CUBIC's curve (RFC 9438): fast to the neighbourhood of where it broke, slowly past it, then faster and faster.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from consumer.core.backoff import Backoff
 
 HEAVY_LIMIT = 10
 DAY_S = 86_400.0
 _BUCKET_S = 60.0
 _UNKNOWN_RESET_S = 60.0
-_GROWTH_PER_S = 0.05
+_PLATEAU_S = 20.0
+"""After a 429, the time until the window is again where it broke.  Twelve seconds later it asks for one call of ten
+more: at a steady limit one flight in half a minute is refused, and a minute after a short disturbance all is as before.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,8 @@ class CreditLedger:
     def spend(self, amount: int, now: float) -> None:
         """Book a call."""
         start = now - now % _BUCKET_S
+        if self._buckets:
+            start = max(start, self._buckets[-1][0])
         before = self._buckets.pop()[1] if self._buckets and self._buckets[-1][0] == start else 0
         self._buckets.append((start, before + amount))
         self._used += amount
@@ -87,13 +97,14 @@ class Limiter:
         self._max_concurrency = max_concurrency
         self._daily_credits = daily_credits
         self._share = 1.0
-        self._window: float = max_concurrency
-        self._grown_at: float | None = None
+        self._broke_at: float | None = None
+        """Calls at once when the last 429 came; None while there was none."""
         self._shrunk_at = float("-inf")
+        self._streak = 0
         self._paused_until = float("-inf")
         self._in_flight = 0
         self._heavy = 0
-        self._exhausted_until = float("-inf")
+        self._reported_at = float("-inf")
         self.ledger = CreditLedger()
         self.credits_remaining: int | None = None
         """What Zoho last said is left for the organisation."""
@@ -105,14 +116,25 @@ class Limiter:
         return self._in_flight
 
     @property
+    def heavy_in_flight(self) -> int:
+        """Heavy calls among them."""
+        return self._heavy
+
+    @property
     def budget(self) -> float | None:
         """This process's share of the credits of 24 hours."""
         return None if self._daily_credits is None else self._daily_credits * self._share
 
-    def capacity(self, *, is_heavy: bool = False) -> int:
+    def capacity(self, now: float, *, is_heavy: bool = False) -> int:
         """Calls that may be in flight at once now; at least one, or nothing would ever move."""
         limit = min(self._max_concurrency, HEAVY_LIMIT) if is_heavy else self._max_concurrency
-        return max(1, int(min(limit * self._share + 1e-9, self._window)))
+        return max(1, int(min(limit * self._share, self._window(now)) + 1e-9))
+
+    def _window(self, now: float) -> float:
+        if self._broke_at is None:
+            return float(self._max_concurrency)
+        phase = (now - self._shrunk_at) / _PLATEAU_S - 1.0
+        return max(1.0, self._broke_at * (1.0 + phase**3 / 2.0))
 
     def set_share(self, share: float) -> None:
         """The part of the group's limits that is ours: partitions owned / partitions of the topic."""
@@ -129,18 +151,18 @@ class Limiter:
         return Permit(cost, now)
 
     def _why_wait(self, cost: Cost, now: float) -> Wait | None:
-        self._grow(now)
         if now < self._paused_until:
             return Wait("throttled", self._paused_until - now)
-        if self._in_flight >= self.capacity():
+        if self._in_flight >= self.capacity(now):
             return Wait("concurrency")
-        if cost.is_heavy and self._heavy >= self.capacity(is_heavy=True):
+        if cost.is_heavy and self._heavy >= self.capacity(now, is_heavy=True):
             return Wait("heavy")
         return self._why_wait_for_credits(cost, now)
 
     def _why_wait_for_credits(self, cost: Cost, now: float) -> Wait | None:
-        if now < self._exhausted_until:
-            return Wait("credits", self._exhausted_until - now)
+        believed_until = self._reported_at + _UNKNOWN_RESET_S
+        if self.credits_remaining is not None and cost.credits > self.credits_remaining and now < believed_until:
+            return Wait("credits", believed_until - now)
         if self.budget is None:
             return None
         wait_s = self.ledger.wait_s(cost.credits, self.budget, now)
@@ -153,20 +175,32 @@ class Limiter:
         self._in_flight -= 1
         self._heavy -= permit.cost.is_heavy
 
-    def throttled(self, permit: Permit, now: float, *, wait_s: float) -> None:
-        """The call was answered 429: pause, and halve the window once for all calls of the same flight."""
+    def succeeded(self, permit: Permit) -> None:
+        """The call was answered, and not by 429."""
+        if permit.started_at > self._shrunk_at:
+            self._streak = 0
+
+    def throttled(
+        self, permit: Permit, now: float, *, backoff: Backoff, random: float, retry_after_s: float | None = None
+    ) -> None:
+        """The call was answered 429: halve the window once for all calls of the same flight, and pause.
+
+        Zoho's own Retry-After wins; without one, the pause grows with each flight that is refused in a row.
+        """
         self.throttles += 1
-        self._paused_until = max(self._paused_until, now + wait_s)
-        if permit.started_at >= self._shrunk_at:
-            self._window = max(1.0, min(self._window, self._max_concurrency * self._share) / 2)
+        is_first = permit.started_at > self._shrunk_at
+        if is_first:
+            self._broke_at = min(self._window(now), max(1.0, self._max_concurrency * self._share))
             self._shrunk_at = now
-            self._grown_at = now
+            self._streak += 1
+        if is_first or retry_after_s is not None:
+            wait_s = backoff.wait_s(self._streak, random=0.5 + random / 2.0, retry_after_s=retry_after_s)
+            self._paused_until = max(self._paused_until, now + wait_s)
 
     def credits_reported(self, remaining: int, now: float) -> None:
         """Zoho's own count came with an answer (it does from half of the day's credits on)."""
         self.credits_remaining = remaining
-        if remaining <= 0:
-            self._exhausted_until = now + _UNKNOWN_RESET_S
+        self._reported_at = now
 
     def exhausted_in_s(self, now: float) -> float | None:
         """Forecast: seconds until credits run out at the pace of the last hour; None when they do not."""
@@ -179,13 +213,6 @@ class Limiter:
         if self.budget is not None:
             known.append(self.budget - self.ledger.used(now))
         return min(known, default=None)
-
-    def _grow(self, now: float) -> None:
-        """One call more every 20 seconds without a 429: probing costs a refused call each time it is wrong."""
-        if self._grown_at is None or self._window >= self._max_concurrency:
-            return
-        self._window = min(float(self._max_concurrency), self._window + (now - self._grown_at) * _GROWTH_PER_S)
-        self._grown_at = now
 
 
 @dataclass(slots=True)

@@ -22,12 +22,12 @@ def one_line(text: str) -> str:
 
 def fit(text: str, length: int) -> str:
     """At most `length` UTF-16 units (a safe reading of Zoho's "characters"), cut between characters, with a mark."""
-    if len(text) * 2 <= length or _units(text) <= length:
+    if len(text) * 2 <= length or units(text) <= length:
         return text
-    room = length - _units(MARK)
+    room = length - units(MARK)
     end = 0
     for char in text:
-        room -= _units(char)
+        room -= units(char)
         if room < 0:
             break
         end += 1
@@ -36,15 +36,39 @@ def fit(text: str, length: int) -> str:
     return text[:end].rstrip() + MARK if length >= 1 else ""
 
 
-def _units(text: str) -> int:
+def fit_lines(lines: list[str], length: int) -> str:
+    """As many whole lines as fit, with the mark when some did not: half an address leads nowhere."""
+    text = "\n".join(lines)
+    kept = list(lines)
+    while kept and units(text) > length:
+        kept.pop()
+        text = "\n".join([*kept, MARK])
+    return text if kept or not lines else fit(lines[0], length)
+
+
+def units(text: str) -> int:
+    """Length in UTF-16 units."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _is_inside(text: str, index: int) -> bool:
-    """Would a cut before `index` tear a character from its marks (accents, emoji joins, skin tones)?"""
+    """Would a cut before `index` tear a character from its marks (accents, emoji joins, skin tones, flags)?"""
     after, before = text[index], text[index - 1]
-    return _JOINER in (before, after) or _is_mark(after)
+    return _JOINER in (before, after) or _is_mark(after) or _is_inside_flag(text, index)
 
 
 def _is_mark(char: str) -> bool:
-    return unicodedata.category(char) in ("Mn", "Me", "Mc") or "\U0001f3fb" <= char <= "\U0001f3ff"
+    is_tone_or_tag = "\U0001f3fb" <= char <= "\U0001f3ff" or "\U000e0020" <= char <= "\U000e007f"
+    return is_tone_or_tag or unicodedata.category(char) in ("Mn", "Me", "Mc")
+
+
+def _is_inside_flag(text: str, index: int) -> bool:
+    """A flag is two regional letters: an odd number of them before the cut leaves half a flag."""
+    start = index
+    while start > 0 and _is_regional(text[start - 1]):
+        start -= 1
+    return _is_regional(text[index]) and (index - start) % 2 == 1
+
+
+def _is_regional(char: str) -> bool:
+    return "\U0001f1e6" <= char <= "\U0001f1ff"

@@ -61,6 +61,7 @@ TABLE: dict[str, _Meaning] = {
     "RECORD_MODIFIED": _Meaning(Kind.TRANSIENT),
     "DEPENDENT_SERVICE_ERROR": _Meaning(Kind.TRANSIENT),
     "PROCESSING_STOPPED": _Meaning(Kind.TRANSIENT),
+    "ROLLBACK_PERFORMED": _Meaning(Kind.TRANSIENT),
     "OAUTH_SCOPE_MISMATCH": _Meaning(Kind.HALTED, _SCOPE),
     "NO_PERMISSION": _Meaning(Kind.HALTED, _RIGHTS),
     "AUTHORIZATION_FAILED": _Meaning(Kind.HALTED, _RIGHTS),
@@ -72,6 +73,8 @@ TABLE: dict[str, _Meaning] = {
     "API_NOT_SUPPORTED": _Meaning(Kind.HALTED, _MODULE),
     "NOT_SUPPORTED": _Meaning(Kind.HALTED, _MODULE),
     "FEATURE_NOT_ENABLED": _Meaning(Kind.HALTED, _RIGHTS),
+    "METHOD_NOT_ALLOWED": _Meaning(Kind.HALTED, _HOST),
+    "UNSUPPORTED_MEDIA_TYPE": _Meaning(Kind.HALTED, _HOST),
     "REQUEST_ENTITY_TOO_LARGE": _Meaning(Kind.REFUSED),
     "INVALID_DATA": _Meaning(Kind.REFUSED),
     "DUPLICATE_DATA": _Meaning(Kind.REFUSED),
@@ -89,7 +92,9 @@ TABLE: dict[str, _Meaning] = {
     "SYNTAX_ERROR": _Meaning(Kind.REFUSED),
     "EXPECTED_PARAM_MISSING": _Meaning(Kind.REFUSED),
     "REQUIRED_PARAM_MISSING": _Meaning(Kind.REFUSED),
+    "FIELD_TYPE_UNAVAILABLE": _Meaning(Kind.REFUSED),
     "CRITERIA_LIMIT_EXCEEDED": _Meaning(Kind.REFUSED),
+    "DISCRETE_PAGINATION_LIMIT_EXCEEDED": _Meaning(Kind.REFUSED),
     "LIMIT_REACHED": _Meaning(Kind.REFUSED),
 }
 
@@ -99,11 +104,18 @@ _BY_STATUS = {
     404: Kind.HALTED,
     405: Kind.HALTED,
     408: Kind.TRANSIENT,
+    412: Kind.TRANSIENT,
     413: Kind.REFUSED,
+    415: Kind.HALTED,
     429: Kind.THROTTLED,
 }
 
+UNKNOWN_ADVICE = "Zoho answers with a code that this version does not know; look it up in Zoho's documentation."
 _UNKNOWN = _Meaning(Kind.UNKNOWN)
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{1,59}")
+_IN_DATA = re.compile(r"\$\.data\[(\d+)\]\.?(\w*)")
+_HINTS = ("expected_data_type", "maximum_length")
+_MAX_BODY_WAIT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,10 @@ class RowAnswer:
     duplicate_module: str | None = None
     hint: str = ""
     """Short and without the value: expected type or length."""
+    maximum_length: int | None = None
+    """How long the field's text may be, when it was too long."""
+    is_lost_link: bool = False
+    """The record that this one is to hang on is not there (any more)."""
 
     @property
     def kind(self) -> Kind:
@@ -128,14 +144,27 @@ class RowAnswer:
         return TABLE.get(self.code, _UNKNOWN).kind
 
 
-def error_of(status: int, code: str | None, *, is_write: bool, retry_after_s: float | None = None) -> SyncError:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The error object that stands for a whole call, in either of its envelopes: at the top, or alone in `data`."""
+
+    code: str
+    field: str | None = None
+    is_of_record: bool = True
+    """False when it names a part of the call that belongs to no record: an option beside `data`, a parameter."""
+    wait_s: float | None = None
+
+
+def error_of(
+    status: int, code: str | None, *, is_write: bool, retry_after_s: float | None = None, fault: Fault | None = None
+) -> SyncError:
     """The error of a whole call.  `code` is None when the body held none (HTML, empty, cut)."""
     meaning = TABLE.get(code or "")
     if status == 429 or (meaning and meaning.kind is Kind.THROTTLED):
         return ThrottledError(code or "HTTP_429", retry_after_s=retry_after_s)
     name = code or f"HTTP_{status}"
     kind = meaning.kind if meaning else _kind_of_status(status)
-    if status == 401 and kind is Kind.REFUSED:
+    if status == 401 and kind in (Kind.REFUSED, Kind.UNKNOWN):
         kind = Kind.TOKEN
     if kind is Kind.TOKEN:
         return TokenRefusedError(name)
@@ -143,7 +172,10 @@ def error_of(status: int, code: str | None, *, is_write: bool, retry_after_s: fl
         return TransientError(name, wrote_maybe=is_write, retry_after_s=retry_after_s)
     if kind is Kind.HALTED:
         return HaltedError(name, advice=meaning.advice if meaning else _HOST, retry_after_s=retry_after_s)
-    return RefusedError(name)
+    field = fault.field if fault else None
+    if is_write and fault is not None and not fault.is_of_record:
+        return HaltedError(name, field or "", advice=_advice_on_option(field))
+    return RefusedError(name, field or "", field=field, is_unknown=kind is Kind.UNKNOWN)
 
 
 def _kind_of_status(status: int) -> Kind:
@@ -152,21 +184,70 @@ def _kind_of_status(status: int) -> Kind:
     return Kind.HALTED if status < 400 else _BY_STATUS.get(status, Kind.UNKNOWN)
 
 
-def code_of(body: object) -> str | None:
-    """The code of an error envelope in either of its shapes: at the top, or alone in `data`.
+def _advice_on_option(name: str | None) -> str:
+    known = {
+        "duplicate_check_fields": "The field Message_ID must exist and be unique: run `zoho-sync setup`.",
+        "lar_id": "Zoho does not know this assignment rule: check ZOHO_ASSIGNMENT_RULE_ID.",
+        "trigger": "Zoho does not take these automations: check ZOHO_TRIGGERS.",
+    }
+    return known.get(name or "", "Zoho does not take the form of this call: see `zoho-sync doctor`.")
 
-    None when the body holds records or per-record answers that have to be read one by one.
+
+def fault_of(body: object, *, sent: int | None) -> Fault | None:
+    """The fault of the whole call; None when the answer has to be read record by record.
+
+    `sent` is the number of records that a write sent, None for a read: there an error in `data` is never a record.
     """
     if not isinstance(body, dict):
         return None
     if isinstance(body.get("code"), str):
-        return str(body["code"])
+        return None if body["code"] == "SUCCESS" else _fault(body)
     rows = body.get("data")
-    if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], dict):
-        code = rows[0].get("code")
-        if isinstance(code, str) and TABLE.get(code, _UNKNOWN).kind in (Kind.TOKEN, Kind.THROTTLED, Kind.HALTED):
-            return code
-    return None
+    errors = [row for row in rows if _is_error(row)] if isinstance(rows, list) else []
+    if not errors or not isinstance(rows, list):
+        return None
+    if sent is None or (len(rows) == 1 and sent > 1):
+        return _fault(errors[0])
+    return _common_fault(errors) if len(errors) == len(rows) else None
+
+
+def _is_error(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("code"), str) and row.get("status") == "error"
+
+
+def _common_fault(errors: list[dict[str, Any]]) -> Fault | None:
+    """Nothing was written, and most records name one cause that has nothing to do with records."""
+    common = [row for row in errors if _kind_of(row) in (Kind.TOKEN, Kind.THROTTLED, Kind.HALTED)]
+    return _fault(common[0]) if len(common) * 2 > len(errors) else None
+
+
+def _kind_of(row: dict[str, Any]) -> Kind:
+    return TABLE.get(_code(row["code"]), _UNKNOWN).kind
+
+
+def _fault(error: dict[str, Any]) -> Fault:
+    details = _details(error)
+    path = str(details.get("json_path") or "")
+    name = _text(details.get("api_name"))
+    option = re.match(r"\$\.(\w+)", path)
+    is_of_record = option is None or option[1] == "data"
+    wait_s = details.get("retry_after")
+    return Fault(
+        code=_code(error.get("code")),
+        field=_field(details) if is_of_record else _name(option[1] if option else name),
+        is_of_record=is_of_record and name not in ("lar_id", "trigger", "duplicate_check_fields"),
+        wait_s=float(wait_s) if isinstance(wait_s, int) and 0 < wait_s <= _MAX_BODY_WAIT_S else None,
+    )
+
+
+def _details(error: dict[str, Any]) -> dict[str, Any]:
+    details = error.get("details")
+    return details if isinstance(details, dict) else {}
+
+
+def _code(value: object) -> str:
+    """Codes go into logs and metrics, so nothing but a code may pass."""
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else "UNREADABLE_CODE"
 
 
 def row_answers(rows: list[dict[str, Any]], *, expected: int) -> list[RowAnswer]:
@@ -180,17 +261,16 @@ def row_answers(rows: list[dict[str, Any]], *, expected: int) -> list[RowAnswer]
 
 
 def _row_answer(row: dict[str, Any]) -> RowAnswer:
-    given = row.get("details")
-    details: dict[str, Any] = given if isinstance(given, dict) else {}
-    code = str(row.get("code") or "NO_CODE")
-    if row.get("status") == "success" or code == "SUCCESS":
-        return RowAnswer(
-            is_ok=True, code=code, id=_id(details), action=_text(row.get("action") or details.get("action"))
-        )
+    details = _details(row)
+    code = _code(row.get("code"))
+    if row.get("status") != "error" and (row.get("status") == "success" or code == "SUCCESS"):
+        action = _text(row.get("action") or details.get("action"))
+        return RowAnswer(is_ok=True, code="SUCCESS", id=_id(details), action=action)
     nested = details.get("errors")
     if isinstance(nested, list) and nested and isinstance(nested[0], dict):
         return _first_nested(code, nested)
-    return _row_error(code, details)
+    message = str(row.get("message") or "").lower()
+    return replace(_row_error(code, details), is_lost_link="related id" in message)
 
 
 def _first_nested(code: str, nested: list[Any]) -> RowAnswer:
@@ -205,22 +285,30 @@ def _row_error(code: str, details: dict[str, Any]) -> RowAnswer:
     other = details.get("duplicate_record")
     other = other if isinstance(other, dict) else {}
     module = other.get("module")
-    hints = [f"{name}={details[name]}" for name in ("expected_data_type", "maximum_length") if name in details]
+    longest = details.get("maximum_length")
+    hints = [f"{name}={text}" for name in _HINTS if (text := _name(details.get(name)))]
     return RowAnswer(
         is_ok=False,
         code=code,
         field=_field(details),
         duplicate_id=_id(other) or (_id(details) if code == "DUPLICATE_DATA" else None),
         duplicate_module=_text(module.get("api_name")) if isinstance(module, dict) else None,
-        hint=" ".join(hints)[:100],
+        hint=" ".join(hints),
+        maximum_length=longest if isinstance(longest, int) and longest > 0 else None,
     )
 
 
 def _field(details: dict[str, Any]) -> str | None:
     """Zoho names the field, or only the `id` inside a lookup; then its path (`$.data[0].Lead.id`) tells which."""
-    name = _text(details.get("api_name"))
-    path = re.match(r"\$\.data\[\d+\]\.(\w+)", str(details.get("json_path") or ""))
-    return path[1] if path and name in (None, "id") else name
+    name = _name(details.get("api_name"))
+    path = _IN_DATA.match(str(details.get("json_path") or ""))
+    return path[2] if path and path[2] and name in (None, "id") else name
+
+
+def _name(value: object) -> str | None:
+    """Names and numbers of the schema may be told; anything longer may be somebody's text."""
+    text = _text(value)
+    return text if text and re.fullmatch(r"\w{1,50}", text) else None
 
 
 def _id(details: dict[str, Any]) -> str | None:
@@ -231,12 +319,25 @@ def _text(value: object) -> str | None:
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "" else None
 
 
-def outcome_of(answer: RowAnswer, stage: Stage, *, attempts: int, tries_of_unknown: int = 5) -> Rejected | Deferred:
-    """What becomes of a message whose record Zoho did not take."""
+TRIES_OF_UNKNOWN = 5
+
+
+def outcome_of(answer: RowAnswer, stage: Stage, *, attempts: int) -> Rejected | Deferred:
+    """What becomes of a message whose record Zoho did not take.
+
+    After anything but a clear refusal the next attempt looks first: a record that "failed" has been seen to stand.
+    """
     kind = answer.kind
-    if kind is Kind.REFUSED or (kind is Kind.UNKNOWN and attempts >= tries_of_unknown):
+    if kind is Kind.REFUSED or (kind is Kind.UNKNOWN and attempts >= TRIES_OF_UNKNOWN):
         return Rejected(stage, f"zoho.{answer.code}", " ".join(filter(None, (answer.field, answer.hint))))
-    return Deferred(answer.code, halted=kind is Kind.HALTED)
+    return Deferred(answer.code, wrote_maybe=True)
+
+
+def outcome_of_refusal(error: RefusedError, stage: Stage, *, attempts: int) -> Rejected | Deferred:
+    """What becomes of the one message of a call that was refused as a whole."""
+    if error.is_unknown and attempts < TRIES_OF_UNKNOWN:
+        return Deferred(error.code)
+    return Rejected(stage, f"zoho.{error.code}", error.field or "")
 
 
 def is_fault_of_ours(answers: list[RowAnswer]) -> bool:

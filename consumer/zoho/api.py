@@ -21,6 +21,7 @@ class Operation(StrEnum):
 
     FIND_PEOPLE = "people.find"
     SEARCH_PEOPLE = "people.search"
+    SEARCH_TOGETHER = "people.search_together"
     CREATE_LEADS = "leads.create"
     DELETE_LEADS = "leads.delete"
     READ_RECORD = "record.read"
@@ -38,10 +39,13 @@ class Call:
     operation: Operation
     method: str
     path: str
-    params: tuple[tuple[str, str], ...] = ()
-    body: Any = None
+    params: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: Any = field(default=None, repr=False)
     cost: Cost = field(default_factory=Cost)
     is_write: bool = False
+    """Must not be repeated blindly when its answer was lost."""
+    is_optional: bool = False
+    """Nobody waits for it: a scope that it lacks stops no work."""
     token: str | None = field(default=None, repr=False)
 
 
@@ -57,6 +61,12 @@ class Reply:
         data = self.body.get("data") if self.body else None
         return [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
 
+    def next_page_token(self) -> str | None:
+        """What to ask the next page with."""
+        info = self.body.get("info") if self.body else None
+        token = info.get("next_page_token") if isinstance(info, dict) else None
+        return token if isinstance(token, str) and token and self.has_more() else None
+
     def has_more(self) -> bool:
         """True when Zoho says that there is another page."""
         info = self.body.get("info") if self.body else None
@@ -64,6 +74,12 @@ class Reply:
 
 
 Send = Callable[[Call], Awaitable[Reply]]
+Halt = Callable[[Operation, str, str], None]
+"""Told of a cause outside any one message that only the meaning of an answer showed: (what waits, code, advice)."""
+
+
+def halt_nothing(_operation: Operation, _code: str, _advice: str) -> None:
+    """For whoever has no gate."""
 
 
 def write_call(

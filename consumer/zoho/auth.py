@@ -14,17 +14,19 @@ import json
 import os
 import tempfile
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import orjson
 
-from consumer.core.errors import HaltedError, TokenRefusedError, TransientError
+from consumer.core.backoff import Backoff
+from consumer.core.datacenters import is_trusted_accounts
+from consumer.core.errors import HaltedError, SyncError, TokenRefusedError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from consumer.zoho.api import Call, Reply, Send
 
@@ -35,6 +37,10 @@ _WINDOW_S = 600.0
 _TOKENS_PER_WINDOW = 8
 """Of Zoho's 10 we leave two to whoever else holds the refresh token (doctor, a colleague)."""
 _DEAD_RETRY_S = 300.0
+_DEAD_LOOK_S = 3.0
+"""A dead grant is looked at this often: has the secret changed?  That costs no call."""
+_LONGEST_LIFE_S = 86_400.0
+_RETRY = Backoff(base_s=0.5, cap_s=30.0)
 _RECONNECT = "Run `zoho-sync auth` and put the new refresh token in place; the service goes on by itself."
 
 _DEAD = {
@@ -75,14 +81,15 @@ class Token:
     refresh_at: float
 
 
-TokenPost = Any
-"""`async (form) -> (status, body)`: the one HTTP request of a refresh."""
-
-
 class HttpTokenEndpoint:
-    """`POST {accounts}/oauth/v2/token`, secrets in the form body, never in the address."""
+    """`POST {accounts}/oauth/v2/token`, secrets in the form body, never in the address.
+
+    Raises ValueError for a host that is not one of Zoho's (or this machine): it must not see the client secret.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, accounts_url: str, *, timeout_s: float = 20.0) -> None:
+        if not is_trusted_accounts(accounts_url):
+            raise ValueError("not an accounts host of Zoho")
         self._session = session
         self._url = f"{accounts_url}/oauth/v2/token"
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
@@ -106,6 +113,21 @@ def _json(raw: bytes) -> object:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What is known of one refresh token, by this process or by all that share the cache file.  Wall clock, seconds."""
+
+    token: Token | None = None
+    issued: tuple[float, ...] = ()
+    """When tokens were issued in the last ten minutes."""
+    throttled_until: float = 0.0
+
+    def at(self, now: float) -> Grant:
+        """Without what is past; a moment beyond a whole window comes from a clock that was wrong."""
+        issued = tuple(moment for moment in self.issued if now - _WINDOW_S < moment <= now)
+        return replace(self, issued=issued, throttled_until=min(self.throttled_until, now + _WINDOW_S))
+
+
 class TokenSource:
     """Gives the current token, and refreshes it in single flight.
 
@@ -115,13 +137,14 @@ class TokenSource:
     def __init__(
         self,
         credentials: Credentials,
-        endpoint: Callable[[dict[str, str]], Any],
+        endpoint: Callable[[dict[str, str]], Awaitable[tuple[int, object]]],
         *,
         wall_clock: Callable[[], float],
         random: Callable[[], float],
         cache: TokenCache | None = None,
         account: str = "",
         on_refresh: Callable[[str], None] = lambda _outcome: None,
+        timeout_s: float = 25.0,
     ) -> None:
         self._credentials = credentials
         self._endpoint = endpoint
@@ -130,11 +153,15 @@ class TokenSource:
         self._cache = cache
         self._account = account
         self._on_refresh = on_refresh
+        self._timeout_s = timeout_s
         self._token: Token | None = None
         self._refreshing: asyncio.Task[Token] | None = None
-        self._issued: list[float] = []
-        self._throttled_until = 0.0
-        self._dead: tuple[tuple[str, str, str], HaltedError, float] | None = None
+        self._grant = Grant()
+        self._throttles = 0
+        self._failures = 0
+        self._retry_at = 0.0
+        self._dead: tuple[tuple[str, str, str], str, float] | None = None
+        self._useless: tuple[str, str, float] | None = None
         self._early_s = _EARLY_S + _EARLY_JITTER_S * random()
 
     @property
@@ -147,7 +174,7 @@ class TokenSource:
         token = self._token
         if token is None or self._now() >= token.expires_at:
             return (await self._refresh(token.value if token else None)).value
-        if self._now() >= token.refresh_at:
+        if self._now() >= token.refresh_at and self._why_not(self._credentials.current()) is None:
             _ = self._start(token.value)
         return token.value
 
@@ -158,7 +185,18 @@ class TokenSource:
         """
         if self._token is not None and self._token.value != failed:
             return
+        if self._useless is not None and self._useless[0] == failed and self._now() < self._useless[2]:
+            raise _refused_error(self._useless[1])
         await self._refresh(failed)
+
+    def fresh_refused(self, failed: str, code: str) -> HaltedError:
+        """A token that was new a moment ago is refused, so it is not the token: another one is not worth its price.
+
+        For some minutes the same token is offered again whenever somebody asks; then a new one is tried.
+        """
+        if self._useless is None or self._useless[0] != failed:
+            self._useless = (failed, code, self._now() + _DEAD_RETRY_S)
+        return _refused_error(code)
 
     async def _refresh(self, failed: str | None) -> Token:
         """Joins the refresh under way; a caller that is cancelled cancels nothing for the others."""
@@ -173,54 +211,69 @@ class TokenSource:
     async def _renew(self, failed: str | None) -> Token:
         secrets = self._credentials.current()
         if self._cache is None:
-            self._token = await self._fetch(secrets)
-            return self._token
+            return await self._fetch(secrets)
+        key = self._cache_key(secrets)
         async with self._cache.locked():
-            cached = self._cache.read(self._cache_key(secrets))
-            if cached is not None and cached.value != failed and self._now() < cached.refresh_at:
-                self._token = cached
-                return cached
-            self._token = await self._fetch(secrets)
-            self._cache.write(self._cache_key(secrets), self._token)
-            return self._token
+            known = self._cache.read(key)
+            if known is not None:
+                self._grant = known.at(self._now())
+                token = known.token
+                if token is not None and token.value != failed and self._now() < token.refresh_at:
+                    self._token = token
+                    return token
+            try:
+                return await self._fetch(secrets)
+            finally:
+                self._cache.write(key, self._grant)
 
     def _cache_key(self, secrets: tuple[str, str, str]) -> str:
         return hashlib.sha256("\0".join((self._account, *secrets)).encode()).hexdigest()
 
     async def _fetch(self, secrets: tuple[str, str, str]) -> Token:
-        self._check_may_ask(secrets)
-        client_id, client_secret, refresh_token = secrets
-        form = {
-            "grant_type": "refresh_token",
-            "client_id": client_id,
-            "client_secret": client_secret,
-            "refresh_token": refresh_token,
-        }
+        if error := self._why_not(secrets):
+            raise error
         try:
-            status, body = await self._endpoint(form)
-            token = self._read(status, body, secrets)
+            token = await self._ask(secrets)
         except (HaltedError, TransientError) as error:
+            if isinstance(error, TransientError):
+                self._failures += 1
+                self._retry_at = self._now() + _RETRY.wait_s(self._failures, random=self._random())
             self._on_refresh(error.code)
             raise
         self._on_refresh("ok")
-        self._dead = None
-        self._issued.append(self._now())
+        self._dead, self._failures, self._throttles = None, 0, 0
+        self._token = token
+        self._grant = replace(self._grant, token=token, issued=(*self._grant.issued, self._now()))
         return token
 
-    def _check_may_ask(self, secrets: tuple[str, str, str]) -> None:
+    async def _ask(self, secrets: tuple[str, str, str]) -> Token:
+        names = ("client_id", "client_secret", "refresh_token")
+        form = {"grant_type": "refresh_token", **dict(zip(names, secrets, strict=True))}
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                status, body = await self._endpoint(form)
+        except TimeoutError:
+            raise TransientError("TOKEN_NO_ANSWER") from None
+        return self._read(status, body, secrets)
+
+    def _why_not(self, secrets: tuple[str, str, str]) -> SyncError | None:
+        """Why asking for a token would be useless or harmful now."""
         now = self._now()
         if self._dead is not None and self._dead[0] == secrets and now < self._dead[2]:
-            raise self._dead[1]
-        if now < self._throttled_until:
-            raise self._throttle_error(now)
-        self._issued = [moment for moment in self._issued if moment > now - _WINDOW_S]
-        if len(self._issued) >= _TOKENS_PER_WINDOW:
-            self._throttled_until = self._issued[0] + _WINDOW_S
-            raise self._throttle_error(now)
+            return _dead_error(self._dead[1])
+        self._grant = self._grant.at(now)
+        if now >= self._grant.throttled_until and len(self._grant.issued) >= _TOKENS_PER_WINDOW:
+            self._grant = replace(self._grant, throttled_until=self._grant.issued[0] + _WINDOW_S)
+        if now < self._grant.throttled_until:
+            return self._throttle_error()
+        if now < self._retry_at:
+            return TransientError("TOKEN_NO_ANSWER", retry_after_s=self._retry_at - now)
+        return None
 
-    def _throttle_error(self, now: float) -> HaltedError:
+    def _throttle_error(self) -> HaltedError:
         advice = "Zoho gives 10 access tokens in 10 minutes; the service waits for the rest of that time."
-        return HaltedError("TOKEN_THROTTLED", advice=advice, retry_after_s=max(1.0, self._throttled_until - now))
+        wait_s = max(1.0, self._grant.throttled_until - self._now())
+        return HaltedError("TOKEN_THROTTLED", advice=advice, retry_after_s=wait_s)
 
     def _read(self, status: int, body: object, secrets: tuple[str, str, str]) -> Token:
         """A token answer is good only if it holds `access_token`; its status means nothing."""
@@ -228,16 +281,24 @@ class TokenSource:
         value = fields.get("access_token")
         if isinstance(value, str) and value:
             return self._accept(value, fields)
-        code = str(fields.get("error") or f"HTTP_{status}")
+        code = str(fields.get("error") or "")
         if _is_throttle(code, fields):
-            now = self._now()
-            self._throttled_until = min(self._issued, default=now) + _WINDOW_S
-            raise self._throttle_error(now)
+            self._throttle()
+            raise self._throttle_error()
         if code in _DEAD:
-            error = HaltedError(f"TOKEN_{code.upper()}", advice=_DEAD[code], retry_after_s=5.0)
-            self._dead = (secrets, error, self._now() + _DEAD_RETRY_S)
-            raise error
-        raise TransientError("TOKEN_ANSWER_UNUSABLE", code[:60])
+            self._dead = (secrets, code, self._now() + _DEAD_RETRY_S)
+            raise _dead_error(code)
+        raise TransientError("TOKEN_ANSWER_UNUSABLE", f"HTTP {status}")
+
+    def _throttle(self) -> None:
+        """Ask no more in this window.  It began with our first token in it, or we do not know; then a whole one.
+
+        A second refusal in a row means that we were wrong about its beginning, and asking has prolonged it.
+        """
+        now = self._now()
+        self._throttles += 1
+        began = min(self._grant.issued, default=now) if self._throttles == 1 else now
+        self._grant = replace(self._grant, throttled_until=began + _WINDOW_S)
 
     def _accept(self, value: str, fields: dict[str, Any]) -> Token:
         now = self._now()
@@ -246,19 +307,33 @@ class TokenSource:
         return Token(value, now + life_s - min(5.0, life_s * 0.05), now + life_s - early_s)
 
 
+def _dead_error(code: str) -> HaltedError:
+    return HaltedError(f"TOKEN_{code.upper()}", advice=_DEAD[code], retry_after_s=_DEAD_LOOK_S)
+
+
+def _refused_error(code: str) -> HaltedError:
+    advice = "A fresh token is refused: is ZOHO_API_DOMAIN the host of this organisation, and its user active?"
+    return HaltedError("TOKEN_REFUSED", code, advice=advice)
+
+
 def _is_throttle(code: str, fields: dict[str, Any]) -> bool:
     text = f"{code} {fields.get('error_description', '')}".lower()
     return "too many requests" in text or code == "Access Denied"
 
 
 def lifetime_s(fields: dict[str, Any]) -> float:
-    """Seconds that a token lives.  With `expires_in_sec` present, `expires_in` is in milliseconds (Zoho's SDK)."""
-    for name, unit in (("expires_in_sec", 1.0), ("expires_in", 1.0)):
-        value = fields.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-            seconds = float(value) * unit
-            return seconds / 1000.0 if seconds > 86_400.0 else seconds
+    """Seconds that a token lives.  Beside `expires_in_sec`, `expires_in` is in milliseconds (Zoho's SDK)."""
+    for name in ("expires_in_sec", "expires_in"):
+        value = _number(fields.get(name))
+        if value > 0:
+            return value / 1000.0 if value > _LONGEST_LIFE_S else value
     return _DEFAULT_LIFE_S
+
+
+def _number(value: object) -> float:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return float(value)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
 
 
 def _retrieve(task: asyncio.Task[Token]) -> None:
@@ -268,7 +343,10 @@ def _retrieve(task: asyncio.Task[Token]) -> None:
 
 
 class TokenCache:
-    """A file (mode 0600) with the current token, shared under a lock by all processes on the volume."""
+    """A file (mode 0600) with what is known of the grant, shared under a lock by all processes on the volume.
+
+    A volume that cannot be written or locked costs a token at the next start, no more.
+    """
 
     def __init__(self, path: Path, *, lock_timeout_s: float = 30.0) -> None:
         self._path = path
@@ -277,13 +355,21 @@ class TokenCache:
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """Hold the lock; after the timeout go on without it, for a stuck neighbour must not stop us."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._open()
         try:
-            await self._lock(descriptor)
+            if descriptor is not None:
+                await self._lock(descriptor)
             yield
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _open(self) -> int | None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return None
 
     async def _lock(self, descriptor: int) -> None:
         with suppress(TimeoutError):
@@ -291,24 +377,27 @@ class TokenCache:
                 while not _try_lock(descriptor):  # noqa: ASYNC110 - flock has no event to wait for
                     await asyncio.sleep(0.1)
 
-    def read(self, key: str) -> Token | None:
-        """The cached token of this grant, if the file holds one."""
+    def read(self, key: str) -> Grant | None:
+        """What the file knows of this grant."""
         try:
             fields = json.loads(self._path.read_text("utf-8"))
             if fields["key"] != key:
                 return None
-            return Token(str(fields["token"]), float(fields["expires_at"]), float(fields["refresh_at"]))
+            token = Token(**fields["token"]) if fields["token"] else None
+            return Grant(token, tuple(map(float, fields["issued"])), float(fields["throttled_until"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, key: str, token: Token) -> None:
-        """Replace the file in one step.  A volume that cannot be written costs a token at the next start, no more."""
-        fields = {"key": key, "token": token.value, "expires_at": token.expires_at, "refresh_at": token.refresh_at}
+    def write(self, key: str, grant: Grant) -> None:
+        """Replace the file in one step."""
         with suppress(OSError):
             descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(fields, file)
-            Path(name).replace(self._path)
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    json.dump({"key": key, **asdict(grant)}, file)
+                Path(name).replace(self._path)
+            except OSError:
+                Path(name).unlink(missing_ok=True)
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -316,6 +405,8 @@ def _try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:
+        return True
     return True
 
 
@@ -328,11 +419,11 @@ def authorized(send: Send, tokens: TokenSource) -> Send:
             return await send(with_token(call, token))
         except TokenRefusedError:
             await tokens.refused(token)
+        token = await tokens.token()
         try:
-            return await send(with_token(call, await tokens.token()))
+            return await send(with_token(call, token))
         except TokenRefusedError as error:
-            advice = "A fresh token is refused: is ZOHO_API_DOMAIN the host of this organisation, and its user active?"
-            raise HaltedError(error.code, advice=advice) from None
+            raise tokens.fresh_refused(token, error.code) from None
 
     return send_authorized
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import orjson
 
+from consumer.core.datacenters import is_trusted_api
 from consumer.core.errors import SyncError, TransientError
-from consumer.zoho.answers import code_of, error_of
+from consumer.zoho.answers import error_of, fault_of
 from consumer.zoho.api import API_VERSION, Call, Reply
 
 if TYPE_CHECKING:
@@ -32,12 +33,15 @@ class CallObserver(Protocol):
 class HttpSend:
     """Sends calls to one base URL.  Follows no redirect: the token must not travel to another host.
 
-    Raises TransientError when there is no readable answer, and the errors of `answers.error_of`.
+    Raises ValueError at once for a host that is not Zoho's (or this machine), TransientError when there is no readable
+    answer, and the errors of `answers.error_of`.
     """
 
     def __init__(
         self, session: aiohttp.ClientSession, base_url: str, *, timeout_s: float, observer: CallObserver
     ) -> None:
+        if not is_trusted_api(base_url):
+            raise ValueError("not an API host of Zoho")
         self._session = session
         self._root = f"{base_url}/crm/{API_VERSION}"
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(10.0, timeout_s))
@@ -82,7 +86,7 @@ class HttpSend:
                 allow_redirects=False,
             ) as response:
                 return response.status, response.headers, await _read(response)
-        except aiohttp.ClientConnectorError:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise TransientError("CONNECT_FAILED") from None
         except TimeoutError:
             raise TransientError("TIMEOUT", wrote_maybe=call.is_write) from None
@@ -103,18 +107,32 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 def read_reply(call: Call, status: int, headers: Mapping[str, str], raw: bytes) -> Reply:
     """Meaning of an answer.  Raises the error that stands for the whole call; per-record answers are the reply."""
-    body = _json(raw)
-    code = code_of(body)
-    is_rows = isinstance(body, dict) and isinstance(body.get("data"), list)
     if status in (204, 304) and not raw:
         return Reply(status, None)
-    if code is not None and code != "SUCCESS":
-        raise error_of(status, code, is_write=call.is_write, retry_after_s=retry_after_s(headers))
-    if isinstance(body, dict) and (is_rows or status < 300) and status != 429 and status < 500:
+    return reply_of(call, status, _json(raw), retry_after_s=retry_after_s(headers))
+
+
+def reply_of(call: Call, status: int, body: object, *, retry_after_s: float | None = None) -> Reply:
+    """Meaning of a parsed body (None when it was no JSON); also for the calls within a composite call."""
+    fault = fault_of(body, sent=_sent(call))
+    if fault is not None:
+        wait_s = fault.wait_s if retry_after_s is None else retry_after_s
+        raise error_of(status, fault.code, is_write=call.is_write, retry_after_s=wait_s, fault=fault)
+    if isinstance(body, dict) and status != 429 and (status < 300 or (_has_rows(body) and 400 <= status < 500)):
         return Reply(status, body)
     if status < 300:
         raise TransientError("UNREADABLE_ANSWER", wrote_maybe=call.is_write)
-    raise error_of(status, None, is_write=call.is_write, retry_after_s=retry_after_s(headers))
+    raise error_of(status, None, is_write=call.is_write, retry_after_s=retry_after_s)
+
+
+def _sent(call: Call) -> int | None:
+    """Records that a write sends; None for a read."""
+    rows = call.body.get("data") if isinstance(call.body, dict) else None
+    return len(rows) if isinstance(rows, list) else None
+
+
+def _has_rows(body: dict[str, Any]) -> bool:
+    return isinstance(body.get("data"), list)
 
 
 def _json(raw: bytes) -> object:
@@ -131,7 +149,7 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
     text = headers.get("Retry-After", "").strip()
     if not text:
         return None
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return min(float(text), 86_400.0)
     try:
         moment = parsedate_to_datetime(text)
@@ -143,4 +161,4 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
 
 def _credits(headers: Mapping[str, str]) -> int | None:
     text = headers.get("X-API-CREDITS-REMAINING", "").strip()
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from consumer.core.errors import HaltedError, ThrottledError, TransientError
+from consumer.core.errors import HaltedError, RefusedError, ThrottledError, TransientError
 from consumer.core.limits import Permit, Wait
 
 if TYPE_CHECKING:
@@ -26,14 +26,17 @@ _LONGEST_NAP_S = 1.0
 
 
 class Turnstile:
-    """Waits in the limiter's stead, first come first served; a heavy call that waits does not hold up light ones."""
+    """Waits in the limiter's stead, first come first served; a heavy call that waits does not hold up light ones.
+
+    The reason to wait is kept for readiness: concurrency, heavy, throttled, credits or budget.
+    """
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
         self._queue: deque[tuple[Cost, asyncio.Future[Permit]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.reason: str | None = None
-        """Why calls wait now: concurrency, heavy, throttled, credits, budget; None when none does."""
+        """Why calls wait now; None when none does."""
 
     @property
     def waiting(self) -> int:
@@ -50,6 +53,8 @@ class Turnstile:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self.leave(future.result())
+            else:
+                self._admit()
             raise
 
     def leave(self, permit: Permit) -> None:
@@ -89,20 +94,17 @@ class Turnstile:
 
 def limited(send: Send, turnstile: Turnstile, *, backoff: Backoff, random: Callable[[], float]) -> Send:
     """Every attempt takes a permit; a 429 pauses all calls, for as long as Zoho asks or with jittered backoff."""
-    streak = 0
 
     async def send_limited(call: Call) -> Reply:
-        nonlocal streak
+        limiter = turnstile.limiter
         permit = await turnstile.enter(call.cost)
         try:
             reply = await send(call)
-            streak = 0
+            limiter.succeeded(permit)
             return reply
         except ThrottledError as error:
-            streak += 1
             now = asyncio.get_running_loop().time()
-            wait_s = backoff.wait_s(streak, random=0.5 + random() / 2, retry_after_s=error.retry_after_s)
-            turnstile.limiter.throttled(permit, now, wait_s=wait_s)
+            limiter.throttled(permit, now, backoff=backoff, random=random(), retry_after_s=error.retry_after_s)
             raise
         finally:
             turnstile.leave(permit)
@@ -143,10 +145,20 @@ def gated(send: Send, gate: Gate) -> Send:
         try:
             reply = await send(call)
         except HaltedError as error:
-            key = "*" if error.code.startswith("TOKEN_") else call.operation.value
-            gate.close(key, error.code, error.advice, loop.time(), wait_s=error.retry_after_s)
+            if key := _halted_by(error, call):
+                gate.close(key, error.code, error.advice, loop.time(), wait_s=error.retry_after_s)
+            raise
+        except RefusedError:
+            gate.open(call.operation)
             raise
         gate.open(call.operation)
         return reply
 
     return send_gated
+
+
+def _halted_by(error: HaltedError, call: Call) -> str | None:
+    """What the cause stops: without a token everything, else calls of this kind; nothing waits for an optional one."""
+    if error.code.startswith("TOKEN_"):
+        return "*"
+    return None if call.is_optional else call.operation.value

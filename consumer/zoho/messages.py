@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from consumer.core.model import Module
-from consumer.core.texts import clean, fit, one_line
+from consumer.core.texts import clean, fit, fit_lines, one_line
 from consumer.zoho import coql
 from consumer.zoho.answers import RowAnswer, row_answers
 from consumer.zoho.api import Operation, Send, write_call
@@ -41,12 +41,21 @@ def row_of(delivery: Delivery, module: str, schema: Schema) -> dict[str, Any]:
     return row
 
 
+def default_length(name: str) -> int:
+    """Length of a text field as `setup` makes it, for an organisation whose fields cannot be read."""
+    return _LENGTHS.get(name, _TEXT_LENGTH)
+
+
 def _fitted(module: str, name: str, value: Any, schema: Schema) -> Any:
-    if not isinstance(value, str):
+    if isinstance(value, dict):
         return value
+    length = schema.length_of(module, name, default_length(name))
+    if isinstance(value, list):
+        return fit_lines(value, length)
     if name in _PICKLISTS:
-        return schema.option_of(module, name, value)
-    return fit(value, schema.length_of(module, name, _LENGTHS.get(name, _TEXT_LENGTH)))
+        option = schema.option_of(module, name, value)
+        return None if option is None else fit(option, length)
+    return fit(value, length)
 
 
 def _values(delivery: Delivery) -> dict[str, Any]:
@@ -62,7 +71,7 @@ def _values(delivery: Delivery) -> dict[str, Any]:
         "Campaign": _campaign(event),
         "Body": clean(event.text) if event.text else None,
         "Sent_At": zoho_datetime(event.occurred_at),
-        "Media_URLs": "\n".join(clean(item.url) for item in event.attachments) or None,
+        "Media_URLs": [one_line(item.url) for item in event.attachments] or None,
         "Dialog_ID": event.dialog_id or None,
         "Agent": _agent(event),
     }
@@ -100,7 +109,7 @@ async def read_existing(send: Send, module: str, ids: Sequence[str]) -> set[str]
 async def upsert(
     send: Send, module: str, rows: list[dict[str, Any]], *, triggers: tuple[str, ...] | None
 ) -> list[RowAnswer]:
-    """Write up to 100 records by their unique Message_ID; repeating it changes nothing."""
+    """Write up to 100 records by their unique Message_ID; repeating it changes nothing.  Raises SyncError."""
     options: dict[str, Any] = {"duplicate_check_fields": [UNIQUE_FIELD]}
     if triggers is not None:
         options["trigger"] = list(triggers)

@@ -29,7 +29,8 @@ class Field:
 
 async def read_fields(send: Send, module: str) -> dict[str, Field]:
     """Fields by API name."""
-    reply = await send(Call(Operation.METADATA, "GET", "/settings/fields", params=(("module", module),)))
+    params = (("module", module),)
+    reply = await send(Call(Operation.METADATA, "GET", "/settings/fields", params=params, is_optional=True))
     rows = reply.body.get("fields") if reply.body else None
     fields = [_field(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return {field.api_name: field for field in fields}
@@ -89,6 +90,7 @@ class Schema:
         self._on_missing = on_missing
         self._on_unreadable = on_unreadable
         self._fields: dict[str, dict[str, Field]] = {}
+        self._learned: dict[tuple[str, str], int] = {}
         self._told: set[tuple[str, str]] = set()
 
     async def load(self, module: str) -> None:
@@ -115,19 +117,30 @@ class Schema:
         fields = self.fields_of(module)
         if fields is None or field in fields:
             return True
-        if (module, field) not in self._told:
-            self._told.add((module, field))
-            self._on_missing(module, field)
+        self._tell(module, field)
         return False
+
+    def _tell(self, module: str, what: str) -> None:
+        if (module, what) not in self._told:
+            self._told.add((module, what))
+            self._on_missing(module, what)
 
     def length_of(self, module: str, field: str, default: int) -> int:
         """Length of a text field."""
         known = (self.fields_of(module) or {}).get(field)
-        return known.length if known is not None and known.length else default
+        length = known.length if known is not None and known.length else default
+        return min(length, self._learned.get((module, field), length))
+
+    def learn_length(self, module: str, field: str, length: int) -> None:
+        """Zoho said that a text was too long for its field."""
+        self._learned[module, field] = length
 
     def option_of(self, module: str, field: str, value: str) -> str | None:
         """The picklist value as this organisation spells it; None when it has none like it."""
         known = (self.fields_of(module) or {}).get(field)
         if known is None or not known.values:
             return value
-        return next((option for option in known.values if option.casefold() == value.casefold()), None)
+        option = next((option for option in known.values if option.casefold() == value.casefold()), None)
+        if option is None:
+            self._tell(module, f"{field}: an option of its list")
+        return option

@@ -25,15 +25,19 @@ from consumer.zoho.people import age_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from consumer.core.links import Links
     from consumer.core.model import Delivery
+    from consumer.zoho.metadata import Schema
 
+MODULE = "Notes"
 TITLE_LENGTH = 120
 CONTENT_LENGTH = 65_000
 """Zoho takes 65,535; what counts as a character is not documented."""
 _NOTES_PER_PAGE = 200
-_MAX_PAGES = 50
+_NUMBERED_PAGES = 10
+_MAX_PAGES = 100
 _FEW_DIALOGS = 20
 _SMALL_LIMIT, _LARGE_LIMIT = 200, 1000
 """One and two credits: a page should show the oldest record of every dialog at once."""
@@ -67,14 +71,17 @@ def message_marker(delivery: Delivery) -> str:
     return marker_of(f"message\0{delivery.event.message_id}")
 
 
-def note_of(delivery: Delivery, policy: NotePolicy, links: Links) -> dict[str, Any]:
+def note_of(delivery: Delivery, policy: NotePolicy, links: Links, schema: Schema) -> dict[str, Any]:
     """The note of a delivery: the link to the dialog, and what it is about.  The marker ends the title."""
     is_dialog = policy is NotePolicy.PER_DIALOG
     marker = dialog_of(delivery).marker() if is_dialog else message_marker(delivery)
     title = _dialog_title(delivery) if is_dialog else _message_title(delivery)
     return {
-        "Note_Title": f"{fit(title, TITLE_LENGTH - 14)} [{marker}]",
-        "Note_Content": fit(_content(delivery, links, with_text=not is_dialog), CONTENT_LENGTH),
+        "Note_Title": f"{fit(title, schema.length_of(MODULE, 'Note_Title', TITLE_LENGTH) - 13)} [{marker}]",
+        "Note_Content": fit(
+            _content(delivery, links, with_text=not is_dialog),
+            schema.length_of(MODULE, "Note_Content", CONTENT_LENGTH),
+        ),
         "Parent_Id": _parent_id(delivery.parent),
     }
 
@@ -115,16 +122,23 @@ async def write(send: Send, rows: list[dict[str, Any]]) -> list[RowAnswer]:
     return row_answers(reply.rows(), expected=len(rows))
 
 
-async def titles_of(send: Send, parent: Parent) -> list[str]:
-    """Titles of all notes of a lead or contact."""
-    titles: list[str] = []
+async def standing(send: Send, parent: Parent, markers: AbstractSet[str]) -> AbstractSet[str]:
+    """Which of these markers the notes of a lead or contact carry, newest notes first.
+
+    Page numbers reach the first 2,000 records, tokens the rest (v8 Get Records).
+    """
+    found: set[str] = set()
+    token: str | None = None
     for page in range(1, _MAX_PAGES + 1):
-        params = (("fields", "Note_Title"), ("per_page", str(_NOTES_PER_PAGE)), ("page", str(page)))
+        where = ("page_token", token) if token and page > _NUMBERED_PAGES else ("page", str(page))
+        params = (("fields", "Note_Title"), ("per_page", str(_NOTES_PER_PAGE)), where)
         reply = await send(Call(Operation.READ_NOTES, "GET", f"/{parent.module}/{parent.id}/Notes", params=params))
-        titles += [str(row.get("Note_Title") or "") for row in reply.rows()]
-        if not reply.has_more():
+        titles = [str(row.get("Note_Title") or "") for row in reply.rows()]
+        found.update(marker for marker in markers if has_marker(titles, marker))
+        token = reply.next_page_token()
+        if found >= markers or not reply.has_more():
             break
-    return titles
+    return found
 
 
 def has_marker(titles: Sequence[str], marker: str) -> bool:

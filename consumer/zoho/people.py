@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
 from consumer.core.model import Deferred, Module, Parent, Rejected, Stage
 from consumer.core.phones import stored_form, variants
-from consumer.core.texts import fit, one_line
+from consumer.core.texts import fit, one_line, units
 from consumer.zoho import composite, coql
 from consumer.zoho.answers import (
     UNKNOWN_ADVICE,
@@ -144,10 +144,14 @@ class People:
         """What is remembered, at no cost."""
         return self._known.get(person.key)
 
-    def forget(self, person: Person, parent: Parent | None) -> None:
+    def forget(self, person: Person) -> None:
+        """Look the person up again next time."""
+        self._known.pop(person.key, None)
+
+    def doubt(self, person: Person, parent: Parent) -> None:
         """Zoho refused this record as a link: look the person up again, unless that has been done meanwhile."""
-        if parent is not None and self._known.get(person.key, parent) == parent:
-            self._known.pop(person.key, None)
+        if self._known.get(person.key, parent) == parent:
+            self.forget(person)
             self._doubted[person.key] = parent
 
     async def find(self, person: Person) -> Parent | None:
@@ -485,15 +489,18 @@ class People:
             return lead
         if answer.code == "DUPLICATE_DATA" and answer.duplicate_id and answer.field in (None, "Phone", "Mobile"):
             return await self._duplicate(person, answer)
-        if self._is_cut_shorter(answer):
+        if self._is_name_too_long(person, answer):
             return Deferred("LENGTH_LEARNED")
         self._tries[person.key] += 1
         return outcome_of(answer, Stage.LEAD, attempts=self._tries[person.key])
 
-    def _is_cut_shorter(self, answer: RowAnswer) -> bool:
+    def _is_name_too_long(self, person: Person, answer: RowAnswer) -> bool:
+        """The organisation's field is shorter than we could know: from now on the name is cut to it."""
         longest = answer.maximum_length
-        is_name = longest is not None and answer.field == "Last_Name"
-        return is_name and self._schema.learn_length(Module.LEADS, "Last_Name", longest or 1, _LAST_NAME_LENGTH)
+        if longest is None or answer.field != "Last_Name" or units(self._row(person)["Last_Name"]) <= longest:
+            return False
+        self._schema.learn_length(Module.LEADS, "Last_Name", longest)
+        return True
 
     async def _duplicate(self, person: Person, answer: RowAnswer) -> Found:
         """Zoho names the record that has this number already; a lead among them may have been converted."""

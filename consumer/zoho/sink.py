@@ -9,12 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.core.errors import RefusedError, SyncError, TransientError
 from consumer.core.model import Deferred, Delivered, Module, NotePolicy, Parent, Rejected, Stage
+from consumer.core.texts import units
 from consumer.zoho import messages, notes
-from consumer.zoho.answers import Kind, RowAnswer, is_fault_of_ours, outcome_of
+from consumer.zoho.answers import (
+    TRIES_OF_UNKNOWN,
+    UNKNOWN_ADVICE,
+    Kind,
+    RowAnswer,
+    is_fault_of_ours,
+    outcome_of,
+    outcome_of_refusal,
+)
+from consumer.zoho.api import Halt, Operation, halt_nothing
 from consumer.zoho.notes import Dialog, dialog_of
+from consumer.zoho.people import LATE_EFFECT_S
+from consumer.zoho.splitting import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from consumer.core.links import Links
     from consumer.core.model import Delivery
@@ -25,6 +38,7 @@ if TYPE_CHECKING:
 
 StageOutcome = Delivered | Rejected | Deferred
 _REMEMBERED_DIALOGS = 200_000
+_LOOK_AGAIN_S = 5.0
 _LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
 
 
@@ -58,7 +72,8 @@ class ZohoSink:
         module: str,
         note_policy: NotePolicy,
         triggers: tuple[str, ...] | None,
-        on_halted: Callable[[str, RowAnswer], None] = lambda _operation, _answer: None,
+        on_halted: Halt = halt_nothing,
+        late_effect_s: float = LATE_EFFECT_S,
     ) -> None:
         self._send = send
         self._people = people
@@ -69,6 +84,9 @@ class ZohoSink:
         self._policy = note_policy
         self._triggers = triggers
         self._on_halted = on_halted
+        self._late_effect_s = late_effect_s
+        self._quiet: dict[str, float] = {}
+        """Markers of notes whose creation went unanswered, and the loop time until which it may still take effect."""
         self._referee = notes.DialogReferee(send, module)
         self._written: defaultdict[Dialog, dict[str, Delivery]] = defaultdict(dict)
         self._notes: OrderedDict[Dialog, _NoteState] = OrderedDict()
@@ -121,48 +139,82 @@ class ZohoSink:
         return [outcomes.get(id(delivery), Delivered()) for delivery in deliveries]
 
     async def _existing(self, deliveries: Sequence[Delivery]) -> set[str]:
-        uncertain = [delivery.event.message_id for delivery in deliveries if delivery.may_exist]
-        return await messages.read_existing(self._send, self._module, uncertain) if uncertain else set()
+        """What stands, with the right parent.  Without a look-up the write itself does no harm: it has a key."""
+        ids = [item.event.message_id for item in deliveries if item.may_exist and not item.stale_parents]
+        try:
+            return await messages.read_existing(self._send, self._module, ids) if ids else set()
+        except RefusedError:
+            return set()
 
     async def _upsert(self, deliveries: list[Delivery]) -> list[StageOutcome]:
+        return await in_parts(
+            deliveries,
+            self._upsert_part,
+            alone=lambda delivery, error: outcome_of_refusal(error, Stage.MESSAGE, attempts=delivery.attempts),
+            hold=lambda error: self._hold(Operation.UPSERT_MESSAGES, error.code),
+        )
+
+    async def _upsert_part(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
         rows = [messages.row_of(delivery, self._module, self._schema) for delivery in deliveries]
         try:
             answers = await messages.upsert(self._send, self._module, rows, triggers=self._triggers)
-        except RefusedError as error:
-            return await self._upsert_halves(deliveries, error)
+        except RefusedError:
+            raise
         except SyncError as error:
             return [outcome_of_error(error, Stage.MESSAGE)] * len(deliveries)
-        self._report_halts("messages.upsert", answers)
-        return self._judged(deliveries, answers, self._message_outcome)
+        return self._judged(Operation.UPSERT_MESSAGES, deliveries, rows, answers, self._message_outcome)
 
-    async def _upsert_halves(self, deliveries: list[Delivery], error: RefusedError) -> list[StageOutcome]:
-        """A refused call is split until the bad record stands alone."""
-        if len(deliveries) == 1:
-            return [outcome_of_error(error, Stage.MESSAGE)]
-        middle = len(deliveries) // 2
-        return await self._upsert(deliveries[:middle]) + await self._upsert(deliveries[middle:])
+    def _hold(self, operation: Operation, code: str) -> Deferred:
+        """Nobody knows the code, and it strikes more than one record: wait, and say so."""
+        self._on_halted(operation, code, UNKNOWN_ADVICE)
+        return Deferred(code, wrote_maybe=True, halted=True)
 
-    def _message_outcome(self, delivery: Delivery, answer: RowAnswer) -> StageOutcome:
+    def _judged(
+        self,
+        operation: Operation,
+        deliveries: Sequence[Delivery],
+        rows: list[dict[str, Any]],
+        answers: list[RowAnswer],
+        judge: Callable[[Delivery, dict[str, Any], RowAnswer], StageOutcome],
+    ) -> list[StageOutcome]:
+        """One outcome for each record; failures that strike most of a batch and that nobody knows are held."""
+        is_held = is_fault_of_ours(answers)
+        return [
+            self._hold(operation, answer.code) if is_held and not answer.is_ok else judge(delivery, row, answer)
+            for delivery, row, answer in zip(deliveries, rows, answers, strict=True)
+        ]
+
+    def _message_outcome(self, delivery: Delivery, row: dict[str, Any], answer: RowAnswer) -> StageOutcome:
         if answer.is_ok:
             delivery.inserted = answer.action == "insert"
             return Delivered()
         if answer.code == "DUPLICATE_DATA" and answer.field == messages.UNIQUE_FIELD:
             return Delivered()
-        return self._stale_parent(delivery, answer) or outcome_of(answer, Stage.MESSAGE, attempts=delivery.attempts)
+        if answer.code == "DUPLICATE_DATA" and answer.field is None and delivery.attempts < TRIES_OF_UNKNOWN:
+            return Deferred(answer.code, wrote_maybe=True)
+        return (
+            self._stale_parent(delivery, answer)
+            or self._too_long(self._module, row, answer)
+            or outcome_of(answer, Stage.MESSAGE, attempts=delivery.attempts)
+        )
 
     def _stale_parent(self, delivery: Delivery, answer: RowAnswer) -> Deferred | None:
         """Zoho no longer knows the lead (deleted, merged, converted): look it up again, once."""
-        if answer.kind is not Kind.REFUSED or answer.field not in _LOOKUP_FIELDS or delivery.stale_parents:
+        if delivery.stale_parents or delivery.parent is None or not _is_lost_link(answer):
             return None
         delivery.stale_parents += 1
+        self._people.doubt(self._person(delivery), delivery.parent)
         delivery.parent = None
-        self._people.forget(self._person(delivery))
         return Deferred("STALE_PARENT")
 
-    def _report_halts(self, operation: str, answers: list[RowAnswer]) -> None:
-        halted = next((answer for answer in answers if not answer.is_ok and answer.kind is Kind.HALTED), None)
-        if halted is not None:
-            self._on_halted(operation, halted)
+    def _too_long(self, module: str, row: dict[str, Any], answer: RowAnswer) -> Deferred | None:
+        """The organisation's field is shorter than we could know: cut to it from now on.  An id is never cut."""
+        longest, name = answer.maximum_length, answer.field or ""
+        text = row.get(name)
+        if longest is None or name == messages.UNIQUE_FIELD or not isinstance(text, str) or units(text) <= longest:
+            return None
+        self._schema.learn_length(module, name, longest)
+        return Deferred("LENGTH_LEARNED")
 
     # -- note ---------------------------------------------------------------------------------------------------
 
@@ -265,70 +317,78 @@ class ZohoSink:
             standing = await self._standing([delivery for delivery, is_uncertain in owed if is_uncertain])
         except SyncError as error:
             return [_never_written(outcome_of_error(error, Stage.NOTE))] * len(owed)
-        missing = [delivery for delivery, _ in owed if id(delivery) not in standing]
-        outcomes = dict(zip(map(id, missing), await self._create(missing), strict=True)) if missing else {}
-        return [outcomes.get(id(delivery), Delivered()) for delivery, _ in owed]
+        outcomes: dict[int, StageOutcome] = dict.fromkeys(standing, Delivered())
+        outcomes.update(self._not_yet([item for item, _ in owed if id(item) not in outcomes]))
+        missing = [item for item, _ in owed if id(item) not in outcomes]
+        if missing:
+            outcomes.update(zip(map(id, missing), await self._create(missing), strict=True))
+        return [outcomes[id(delivery)] for delivery, _ in owed]
 
-    async def _standing(self, deliveries: list[Delivery]) -> set[int]:
-        """Which of these notes already stand; one call for each parent."""
-        parents = {delivery.parent for delivery in deliveries if delivery.parent}
-        titles = dict(zip(parents, await asyncio.gather(*map(self._titles_of, parents)), strict=True))
+    def _not_yet(self, deliveries: list[Delivery]) -> dict[int, StageOutcome]:
+        """Notes whose creation may still be on its way, and must not be repeated yet."""
+        now = asyncio.get_running_loop().time()
+        self._quiet = {marker: until for marker, until in self._quiet.items() if until > now}
+        waits = {id(item): self._quiet.get(self._marker(item), now) - now for item in deliveries}
         return {
-            id(delivery)
-            for delivery in deliveries
-            if delivery.parent and notes.has_marker(titles[delivery.parent], self._marker(delivery))
+            key: Deferred("NOTE_UNCERTAIN", wrote_maybe=True, retry_after_s=min(wait_s, _LOOK_AGAIN_S))
+            for key, wait_s in waits.items()
+            if wait_s > 0
         }
 
-    async def _titles_of(self, parent: Parent) -> list[str]:
+    async def _standing(self, deliveries: list[Delivery]) -> set[int]:
+        """Which of these notes already stand; one look at each parent."""
+        wanted: defaultdict[Parent, set[str]] = defaultdict(set)
+        for delivery in deliveries:
+            if delivery.parent is not None:
+                wanted[delivery.parent].add(self._marker(delivery))
+        found = dict(zip(wanted, await asyncio.gather(*map(self._markers_on, wanted, wanted.values())), strict=True))
+        return {id(item) for item in deliveries if item.parent and self._marker(item) in found[item.parent]}
+
+    async def _markers_on(self, parent: Parent, markers: set[str]) -> AbstractSet[str]:
         try:
-            return await notes.titles_of(self._send, parent)
+            return await notes.standing(self._send, parent, markers)
         except RefusedError:
-            return []
+            return set()
 
     def _marker(self, delivery: Delivery) -> str:
         is_dialog = self._policy is NotePolicy.PER_DIALOG
         return dialog_of(delivery).marker() if is_dialog else notes.message_marker(delivery)
 
     async def _create(self, deliveries: list[Delivery]) -> list[StageOutcome]:
-        rows: list[dict[str, Any]] = [notes.note_of(delivery, self._policy, self._links) for delivery in deliveries]
+        outcomes = await in_parts(
+            deliveries,
+            self._create_part,
+            alone=lambda delivery, error: outcome_of_refusal(error, Stage.NOTE, attempts=delivery.attempts),
+            hold=lambda error: self._hold(Operation.CREATE_NOTES, error.code),
+        )
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            delivery.note_maybe |= isinstance(outcome, Deferred) and outcome.wrote_maybe
+        return outcomes
+
+    async def _create_part(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
+        rows = [notes.note_of(delivery, self._policy, self._links, self._schema) for delivery in deliveries]
         try:
             answers = await notes.write(self._send, rows)
-        except RefusedError as error:
-            return await self._create_halves(deliveries, error)
+        except RefusedError:
+            raise
         except SyncError as error:
-            return self._uncertain(deliveries, outcome_of_error(error, Stage.NOTE))
-        self._report_halts("notes.create", answers)
-        return self._judged(deliveries, answers, self._note_outcome)
+            return self._unanswered(deliveries, outcome_of_error(error, Stage.NOTE))
+        return self._judged(Operation.CREATE_NOTES, deliveries, rows, answers, self._note_outcome)
 
-    @staticmethod
-    def _judged(
-        deliveries: list[Delivery],
-        answers: list[RowAnswer],
-        judge: Callable[[Delivery, RowAnswer], StageOutcome],
-    ) -> list[StageOutcome]:
-        """One outcome for each record; failures that strike most of a batch and that nobody knows are held."""
-        is_held = is_fault_of_ours(answers)
-        return [
-            Deferred(answer.code, halted=True) if is_held and not answer.is_ok else judge(delivery, answer)
-            for delivery, answer in zip(deliveries, answers, strict=True)
-        ]
-
-    @staticmethod
-    def _uncertain(deliveries: list[Delivery], outcome: StageOutcome) -> list[StageOutcome]:
-        for delivery in deliveries:
-            delivery.note_maybe |= isinstance(outcome, Deferred) and outcome.wrote_maybe
+    def _unanswered(self, deliveries: Sequence[Delivery], outcome: StageOutcome) -> list[StageOutcome]:
+        if isinstance(outcome, Deferred) and outcome.wrote_maybe:
+            until = asyncio.get_running_loop().time() + self._late_effect_s
+            self._quiet.update({self._marker(delivery): until for delivery in deliveries})
         return [outcome] * len(deliveries)
 
-    async def _create_halves(self, deliveries: list[Delivery], error: RefusedError) -> list[StageOutcome]:
-        if len(deliveries) == 1:
-            return [outcome_of_error(error, Stage.NOTE)]
-        middle = len(deliveries) // 2
-        return await self._create(deliveries[:middle]) + await self._create(deliveries[middle:])
-
-    def _note_outcome(self, delivery: Delivery, answer: RowAnswer) -> StageOutcome:
+    def _note_outcome(self, delivery: Delivery, row: dict[str, Any], answer: RowAnswer) -> StageOutcome:
         if answer.is_ok:
             return Delivered()
-        return self._stale_parent(delivery, answer) or outcome_of(answer, Stage.NOTE, attempts=delivery.attempts)
+        return (
+            self._stale_parent(delivery, answer)
+            or self._too_long(notes.MODULE, row, answer)
+            or outcome_of(answer, Stage.NOTE, attempts=delivery.attempts)
+        )
 
     def gave_up(self, delivery: Delivery) -> None:
         """The delivery is settled, rejected or lost: it owes no note any more."""
@@ -337,6 +397,12 @@ class ZohoSink:
             del written[delivery.event.message_id]
             if not written:
                 del self._written[dialog_of(delivery)]
+
+
+def _is_lost_link(answer: RowAnswer) -> bool:
+    if answer.code in ("CONVERTED_RECORD", "ID_ALREADY_CONVERTED"):
+        return True
+    return answer.kind is Kind.REFUSED and (answer.field in _LOOKUP_FIELDS or answer.is_lost_link)
 
 
 def _never_written(outcome: Rejected | Deferred) -> Rejected | Deferred:
