@@ -1,8 +1,8 @@
 """Build the image without a Docker engine, on a stand-in base, and run it as a cluster would.
 
-buildah builds the Dockerfile on a Debian that mmdebstrap makes; bubblewrap runs the result with a read-only root, as the
-image's user, without capabilities, as process 1, against the embedded broker and the Zoho stand-in: one message must
-arrive in Zoho, and SIGTERM must end it with 0.  A stand-in proves the recipe, not the vendor's base image.
+buildah builds the Dockerfile on a Debian that mmdebstrap makes; bubblewrap runs the result with a read-only root, as
+the image's user, without capabilities, as process 1, against the embedded broker and the Zoho stand-in: one message
+must arrive in Zoho, and SIGTERM must end it with 0.  A stand-in proves the recipe, not the vendor's base image.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,34 +52,47 @@ def main() -> int:
         why = f"needs {', '.join(missing)} (Debian packages)" if missing else "needs root, to make a root file system"
         print(f"image: not checked, for it {why}")
         return 1 if os.environ.get("CI") else 0
-    try:
-        _make_base()
-        _build("service", IMAGE)
-        _build("sbom", f"{IMAGE}-sbom")
-        with _mounted(IMAGE) as (root, config), _mounted(f"{IMAGE}-sbom") as (sbom_root, _):
-            _check_parts(sbom_root / "sbom.cdx.json")
-            _check_contents(root, config)
-            _check_confinement(root, config)
-            asyncio.run(_check_service(root, config))
-    except (Failed, subprocess.CalledProcessError) as error:
-        print(f"image: {error}")
-        return 1
+    with tempfile.TemporaryDirectory(prefix="zoho-sync-image-", ignore_cleanup_errors=True) as stores:
+        try:
+            _check(Buildah(Path(stores)))
+        except (Failed, subprocess.CalledProcessError) as error:
+            print(f"image: {error}")
+            return 1
     return 0
+
+
+def _check(buildah: Buildah) -> None:
+    _make_base(buildah)
+    _build(buildah, "service", IMAGE)
+    _build(buildah, "sbom", f"{IMAGE}-sbom")
+    with _mounted(buildah, IMAGE) as (root, config), _mounted(buildah, f"{IMAGE}-sbom") as (sbom_root, _):
+        _check_parts(sbom_root / "sbom.cdx.json")
+        _check_contents(root, config)
+        _check_confinement(root, config)
+        asyncio.run(_check_service(root, config))
 
 
 # --- build ----------------------------------------------------------------------------------------------
 
 
-def _buildah(*args: str) -> str:
-    stores = ("--root", str(CACHE / "storage"), "--runroot", str(CACHE / "run"), "--storage-driver", "vfs")
-    env = os.environ | {"BUILDAH_ISOLATION": "chroot"}
-    done = subprocess.run(("buildah", *stores, *args), env=env, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(f"buildah {args[0]} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.stdout.strip()
+@dataclass(frozen=True, slots=True)
+class Buildah:
+    """buildah with stores of its own, gone with their folder."""
+
+    stores: Path
+
+    def __call__(self, *args: str) -> str:
+        """Run a command; returns what it printed.  Raises Failed."""
+        places = ("--root", str(self.stores / "storage"), "--runroot", str(self.stores / "run"))
+        command = ("buildah", *places, "--storage-driver", "vfs", *args)
+        env = os.environ | {"BUILDAH_ISOLATION": "chroot"}
+        done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"buildah {args[0]} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        return done.stdout.strip()
 
 
-def _make_base() -> None:
+def _make_base(buildah: Buildah) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     archive = CACHE / f"{SUITE}.tar"
     if not archive.exists():
@@ -87,27 +102,26 @@ def _make_base() -> None:
         command = ("mmdebstrap", "--quiet", "--variant=minbase", include, SUITE, str(unfinished))
         subprocess.run(command, check=True, timeout=600)
         unfinished.rename(archive)
-    if not _buildah("images", "--quiet", "--filter", f"reference={BASE}"):
-        container = _buildah("from", "scratch")
-        _buildah("add", container, str(archive))
-        _buildah("commit", "--rm", container, BASE)
+    container = buildah("from", "scratch")
+    buildah("add", container, str(archive))
+    buildah("commit", "--rm", container, BASE)
 
 
-def _build(target: str, name: str) -> None:
+def _build(buildah: Buildah, target: str, name: str) -> None:
     print(f"image: building {target}")
     certificates = ("--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro") if CERTIFICATES.exists() else ()
     base = ("--build-arg", f"PYTHON_IMAGE={BASE}", "--pull-never", "--network", "host")
-    _buildah("bud", "--format", "docker", *base, *certificates, "--target", target, "--tag", name, ".")
+    buildah("bud", "--format", "docker", *base, *certificates, "--target", target, "--tag", name, ".")
 
 
 @contextlib.contextmanager
-def _mounted(name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    container = _buildah("from", "--pull-never", name)
+def _mounted(buildah: Buildah, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    container = buildah("from", "--pull-never", name)
     try:
-        inspected = json.loads(_buildah("inspect", "--type", "image", name))
-        yield Path(_buildah("mount", container)), inspected["Docker"]["config"]
+        inspected = json.loads(buildah("inspect", "--type", "image", name))
+        yield Path(buildah("mount", container)), inspected["Docker"]["config"]
     finally:
-        _buildah("rm", container)
+        buildah("rm", container)
 
 
 # --- what is in it --------------------------------------------------------------------------------------
@@ -123,7 +137,7 @@ def _check_parts(path: Path) -> None:
     parts = json.loads(path.read_text("utf-8"))
     listed = {re.sub(r"[-_.]+", "-", part["name"]).lower() for part in parts["components"]}
     locked = (ROOT / "requirements" / "run.txt").read_text("utf-8")
-    needed = {name for name, marker in re.findall(r"^([a-z0-9-]+)==\S+ (;.*)?", locked, re.M) if not marker}
+    needed = {name for name, marker in re.findall(r"^([a-z0-9-]+)==\S+ (;.*)?", locked, re.MULTILINE) if not marker}
     _expect(f"the list of parts names all {len(needed)} locked packages", needed <= listed)
 
 
