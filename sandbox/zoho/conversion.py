@@ -25,7 +25,7 @@ def convert(org: Organisation, call: Call) -> Reply:
         raise ApiError(400, "ID_ALREADY_CONVERTED", "id already converted", {"resource_path_index": 1})
     contact = convert_lead(org, call.the_id, contact_id=_wanted_contact(org, order), call=call.number)
     name = raw_value(org.schema.module("Contacts"), contact, "Full_Name")
-    details: Json = {"Contacts": {"name": name, "id": contact.id}, "Deals": None, "Accounts": None}
+    details: Json = {"Contacts": {"name": name, "id": contact.id}}
     return Reply(200, {"data": [success(details, "The record has been converted successfully")]})
 
 

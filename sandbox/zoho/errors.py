@@ -59,7 +59,7 @@ def method_error() -> ApiError:
 
 def module_error(index: int = 0) -> ApiError:
     """A module that the organisation does not have."""
-    message = "the module name given seems to be invalid"
+    message = "The module name given seems to be invalid"
     return ApiError(400, "INVALID_MODULE", message, {"resource_path_index": index})
 
 

@@ -174,7 +174,7 @@ def _module_rest(module: Module) -> Json:
         "kanban_view_supported": False,
         "filter_status": True,
         "lookup_field_properties": {"fields": []},
-        "related_list_properties": {"sort_by": None, "fields": [], "sort_order": None},
+        "related_list_properties": None,
         "custom_view": None,
         "zia_view": False,
     }
@@ -222,6 +222,7 @@ def _choices(spec: Field) -> list[Json]:
             "reference_value": value,
             "id": str(int(spec.id) + 1_000_000 + number),
             "sequence_number": number,
+            "colour_code": None,
             "type": "used",
         }
         for number, value in enumerate(spec.values, 1)

@@ -120,7 +120,7 @@ def _by_criteria(org: Organisation, module: Module, index: RowIndex, text: str) 
     node = parse_criteria(text, max_criteria=org.config.search_criteria_limit)
     for leaf in leaves(node):
         if leaf.api_name not in module.fields and leaf.api_name != "id":
-            raise query_error("field not available", leaf.api_name, leaf.api_name)
+            raise query_error("field not available", leaf.api_name)
     test = _test(org, module, node)
     return [row for row in index.rows.values() if test(row)]
 
