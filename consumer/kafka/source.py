@@ -104,7 +104,9 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._no_room_since: float | None = None
         self.halted: dict[TopicPartition, HaltedPartition] = {}
         self.is_joined = False
-        """True once the group gave us partitions, or none: a standby is a healthy member."""
+        """True once the beginning of each partition of ours is committed; a standby without any is a healthy member, too.
+
+        Not before: whoever waits for readiness and then produces must not fall before that beginning."""
         self.is_rebalancing = False
         self.partition_count = 0
         """Partitions of the topic, ours or not."""
@@ -284,6 +286,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             await asyncio.sleep(_ERROR_WAIT_S)
             return False
         self._unopened.clear()
+        self.is_joined = True
         return True
 
     async def _open(self, consumer: AIOKafkaConsumer, opening: set[TopicPartition]) -> None:
@@ -410,7 +413,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             numbers = consumer.partitions_for_topic(self._config.topic) or set()
             self.partition_count = max(len(numbers), len(partitions))
             consumer.pause(*assigned)
-        self.is_joined = True
+        self.is_joined = not partitions
         self.is_rebalancing = False
         try:
             await self._required(self._listener).on_assigned(partitions)
