@@ -180,7 +180,7 @@ class Service:
             await self.dead_letters.stop()
 
     async def _warm_up(self) -> None:
-        """Token and fields while the group joins; until then it asks again, so that a halt ends without traffic, too."""
+        """Token and fields while the group joins; asks until it has them, so that a halt ends without traffic, too."""
         while True:
             with suppress(SyncError):
                 await self.sink.prepare()
