@@ -104,7 +104,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._no_room_since: float | None = None
         self.halted: dict[TopicPartition, HaltedPartition] = {}
         self.is_joined = False
-        """True once the beginning of each partition of ours is committed; a standby without any is a healthy member, too.
+        """True once the beginning of each partition of ours is committed; a standby without any is well, too.
 
         Not before: whoever waits for readiness and then produces must not fall before that beginning."""
         self.is_rebalancing = False
