@@ -41,12 +41,14 @@ _TONES: Final = {
 class Console:
     """Handlers of everything that needs the token or a login."""
 
-    def __init__(self, view: ServiceView, access: Access, pages: Pages, replays: Replays) -> None:
+    def __init__(
+        self, view: ServiceView, access: Access, pages: Pages, replays: Replays, *, live_tick_s: float
+    ) -> None:
         self._view = view
         self._access = access
         self._pages = pages
         self._replays = replays
-        self._live = LiveStreams()
+        self._live = LiveStreams(tick_s=live_tick_s)
 
     def routes(self) -> list[web.RouteDef]:
         """What is where.  `login` is the one page for those who are not in yet."""

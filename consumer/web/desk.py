@@ -63,8 +63,10 @@ class LinkDesk:
         known = self._view.known_link(subject)
         if known is not None and (not is_click or known.state is not LinkState.LINKED):
             return known
-        found = remembered or await self._shared(subject)
-        return known if known is not None and found.reason in _NO_NEWS else found
+        if known is None:
+            return remembered or await self._shared(subject)
+        found = await self._shared(subject)
+        return known if found.reason in _NO_NEWS else found
 
     def _recall(self, subject: Subject) -> DialogLink | None:
         kept = self._remembered.get(subject)

@@ -89,9 +89,9 @@ class LinkRoutes:
     def _understood(self, request: web.Request) -> Asked | Refusal:
         """Each parameter at most once, so that what was signed is what is used."""
         query = request.query
-        names = [name for name in query if name in (*SubjectKind, "exp", "sig")]
+        is_repeated = any(len(query.getall(name, ())) > 1 for name in (*SubjectKind, "exp", "sig"))
         kinds = [kind for kind in SubjectKind if query.get(kind)]
-        if len(names) != len(set(names)) or len(kinds) != 1:
+        if is_repeated or len(kinds) != 1:
             return Refusal(400, "link.refused.who")
         value = _plus(query[kinds[0]]) if kinds[0] is SubjectKind.PHONE else query[kinds[0]]
         if len(value) > _LONGEST_VALUE or not value.isprintable():

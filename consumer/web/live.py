@@ -12,7 +12,6 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_TICK_S: Final = 2.0
 _HEARTBEAT_TICKS: Final = 8
 _MAX_STREAMS: Final = 40
 _HEADERS: Final = {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
@@ -24,12 +23,13 @@ Parts = dict[str, str]
 class LiveStreams:
     """Open streams, a bounded number of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tick_s: float) -> None:
+        self._tick_s = tick_s
         self._closing = asyncio.Event()
         self._open = 0
 
     async def stream(self, request: web.Request, parts: Callable[[], Parts | None]) -> web.StreamResponse:
-        """Send `parts` every two seconds, as far as they changed, until the reader leaves or `parts` gives None."""
+        """Send `parts` at every tick, as far as they changed, until the reader leaves or `parts` gives None."""
         if self._open >= _MAX_STREAMS:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "30"})
         response = web.StreamResponse(headers=_HEADERS)
@@ -53,7 +53,7 @@ class LiveStreams:
                 await response.write(b": still here\n\n")
             sent, ticks = now, ticks + 1
             with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_S):
+                async with asyncio.timeout(self._tick_s):
                     await self._closing.wait()
 
     def close(self) -> None:
