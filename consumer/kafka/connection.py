@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import AuthenticationFailedError
 from aiokafka.helpers import create_ssl_context
 
 if TYPE_CHECKING:
@@ -13,9 +15,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class _BearerToken(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
+    """Hands out the token that somebody else keeps fresh, a sidecar that renews a file, say."""
+
+    def __init__(self, read: Callable[[], str | None]) -> None:
+        self._read = read
+
+    async def token(self) -> str:
+        token = self._read()
+        if not token:
+            raise AuthenticationFailedError("there is no bearer token")
+        return token
+
+
 @dataclass(frozen=True, slots=True)
 class KafkaConnection:
-    """Addresses and credentials, as in Kafka clients."""
+    """Addresses and credentials, as in Kafka clients.  With OAUTHBEARER the password is the token."""
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
@@ -37,10 +52,17 @@ class KafkaConnection:
         if self.security_protocol in ("SSL", "SASL_SSL"):
             options["ssl_context"] = self._ssl_context()
         if self.security_protocol.startswith("SASL"):
-            options["sasl_mechanism"] = self.sasl_mechanism
-            options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = self.sasl_password()
+            options |= self._sasl_options()
         return options
+
+    def _sasl_options(self) -> dict[str, Any]:
+        if self.sasl_mechanism == "OAUTHBEARER":
+            return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": _BearerToken(self.sasl_password)}
+        return {
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password(),
+        }
 
     def _ssl_context(self) -> ssl.SSLContext:
         paths = (self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile)

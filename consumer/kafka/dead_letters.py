@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from consumer.core.errors import DeadLetterError
 from consumer.core.model import TopicPartition
+from consumer.kafka.closing import Closer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,12 +28,22 @@ if TYPE_CHECKING:
     from consumer.kafka.connection import KafkaConnection
 
 REPLAYS = "dlq.replays"
+_CONNECT_TIMEOUT_S = 60.0
 _SEND_TIMEOUT_S = 60.0
 _READ_TIMEOUT_S = 60.0
 _READ_POLL_MS = 500
 _CLOCK_SKEW_MS = 3_600_000
 """A dead letter is younger than its record, by clocks that may differ by this much."""
 _STOP_TIMEOUT_S = 10.0
+_LARGEST_RECORD_BYTES = 16 * 1024 * 1024
+_TOPIC_ERRORS = (
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+"""What the topic says of a record; any other failure may have cost the producer its life."""
 
 
 def headers_of(record: Record, rejected: Rejected, *, attempts: int, failed_at: datetime) -> Headers:
@@ -77,6 +94,7 @@ class KafkaDeadLetters:
         self._wall_clock = wall_clock
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._closer = Closer(timeout_s=_STOP_TIMEOUT_S)
 
     async def write(self, record: Record, rejected: Rejected, *, attempts: int) -> None:
         """See `DeadLetters.write`."""
@@ -84,27 +102,45 @@ class KafkaDeadLetters:
         headers = headers_of(record, rejected, attempts=attempts, failed_at=failed_at)
         try:
             producer = await self._connected()
-            async with asyncio.timeout(_SEND_TIMEOUT_S):
-                await producer.send_and_wait(self._topic, key=record.key, value=record.value, headers=list(headers))
+            await self._send(producer, record, headers)
         except (KafkaError, OSError, TimeoutError) as error:
             raise DeadLetterError(type(error).__name__) from None
+
+    async def _send(self, producer: AIOKafkaProducer, record: Record, headers: Headers) -> None:
+        """Some faults (a sequence number that the broker does not expect, say) kill aiokafka's producer for good."""
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT_S):
+                await producer.send_and_wait(self._topic, key=record.key, value=record.value, headers=list(headers))
+        except _TOPIC_ERRORS:
+            raise
+        except (KafkaError, OSError, TimeoutError):
+            if self._producer is producer:
+                self._producer = None
+                self._closer.begin(producer)
+            raise
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    acks="all",
-                    enable_idempotence=self._idempotence,
-                    max_request_size=4 * 1024 * 1024,
-                    **self._connection.options(),
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
-        return self._producer
+                self._producer = await self._connect()
+            return self._producer
+
+    async def _connect(self) -> AIOKafkaProducer:
+        """Compressed, for with its headers a record that just fits its own topic would be too large for this one."""
+        producer = AIOKafkaProducer(
+            acks="all",
+            enable_idempotence=self._idempotence,
+            compression_type="gzip",
+            max_request_size=_LARGEST_RECORD_BYTES,
+            **self._connection.options(),
+        )
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await producer.start()
+        except BaseException:
+            self._closer.begin(producer)
+            raise
+        return producer
 
     async def standing(self, records: Sequence[Record]) -> set[tuple[TopicPartition, int]]:
         """See `DeadLetters.standing`.  Reads what was written since the oldest of these records."""
@@ -117,13 +153,14 @@ class KafkaDeadLetters:
         except (KafkaError, OSError, TimeoutError) as error:
             raise DeadLetterError(type(error).__name__) from None
         finally:
-            await _closed(consumer)
+            await self._closer.close(consumer)
         return places & {(record.tp, record.offset) for record in records}
 
     async def _places(self, consumer: AIOKafkaConsumer, since_ms: int) -> set[tuple[TopicPartition, int]]:
         if self._topic not in await consumer.topics():
             return set()
-        partitions = [KafkaPartition(self._topic, number) for number in consumer.partitions_for_topic(self._topic)]
+        numbers = consumer.partitions_for_topic(self._topic) or ()
+        partitions = [KafkaPartition(self._topic, number) for number in numbers]
         ends = await consumer.end_offsets(partitions)
         starts = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
         unread = {tp: starts[tp].offset for tp in partitions if starts.get(tp) and starts[tp].offset < ends[tp]}
@@ -141,10 +178,4 @@ class KafkaDeadLetters:
         """Close; bounded, never raises."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _closed(producer)
-
-
-async def _closed(client: Any) -> None:
-    with suppress(KafkaError, OSError, TimeoutError):
-        async with asyncio.timeout(_STOP_TIMEOUT_S):
-            await client.stop()
+            await self._closer.close(producer)

@@ -3,7 +3,8 @@
 Rules that hold throughout: auto-commit is off and offsets are explicit; `getmany` is only called with its own timeout
 and never cancelled (one cancelled call disables aiokafka's poll guard for good); values stay bytes (a deserializer
 that raises blocks the partition); pausing is our own state and is applied again after each rebalance (aiokafka
-forgets it); there is one assignor (each more costs a join).
+forgets it); there is one assignor (each more costs a join).  Where a partition is read from is our own state too:
+whatever goes wrong, reading goes on behind the last record that was handed out.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import (
     CommitFailedError,
+    CorruptRecordException,
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
@@ -29,10 +29,12 @@ from aiokafka.structs import OffsetAndMetadata
 
 from consumer.core.errors import CommitLostError, TransientError
 from consumer.core.model import Record, TopicPartition
-from consumer.kafka.start_position import CommitNote, Committed, From, Start, group_note, start_of
+from consumer.kafka.closing import Closer
+from consumer.kafka.opening import committed_offsets, kafka_partition, resolved
+from consumer.kafka.start_position import CommitNote, group_note, start_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from consumer.core.ports import RebalanceListener
     from consumer.kafka.connection import KafkaConnection
@@ -41,6 +43,21 @@ _Part = TypeVar("_Part")
 _PAUSE_AFTER_S = 5.0
 _ERROR_WAIT_S = 1.0
 _STOP_TIMEOUT_S = 10.0
+_COMMIT_TIMEOUT_S = 10.0
+_READ_GRACE_S = 1.0
+_ENDS_EVERY_S = 15.0
+_ENDS_AGAIN_S = 2.0
+_ENDS_TIMEOUT_S = 5.0
+_FAILING_S = 20.0
+_REBALANCING_S = 120.0
+"""Beyond the time that the members have for it."""
+_HALT_S = 30.0
+_GONE = (
+    "Records behind the committed offset are gone (retention, or the topic was made anew). Decide where to go on, stop "
+    "the service, set the offset with kafka-consumer-groups --reset-offsets, start it again: see the runbook."
+)
+_CORRUPT = "A record's checksum is wrong: the broker's disk may be damaged. It is read again now and then."
+_TOO_LARGE = "A record is larger than the broker sends at once. It is asked for again now and then."
 
 
 class SourceObserver(Protocol):
@@ -66,20 +83,45 @@ class SourceConfig:
     group_instance_id: str | None = None
     session_timeout_s: float = 30.0
     rebalance_timeout_s: float = 60.0
+    max_poll_interval_s: float = 600.0
+    metadata_max_age_s: float = 60.0
+    """How soon a partition that was added to the topic is seen."""
     repeat_window: int = 5000
     """Records of a partition that its last owner may have written without committing: its bound of in-flight ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class HaltedPartition:
-    """A partition that is not read, and why."""
+    """A partition that is not read, and why; `retry_at`: when it is tried again, if ever."""
 
     code: str
     advice: str
     since: float
+    retry_at: float | None = None
 
 
-class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """What one consumer tells of its partitions; nobody listens once another consumer has taken its place."""
+
+    def __init__(
+        self,
+        on_revoked: Callable[[set[TopicPartition]], Awaitable[None]],
+        on_assigned: Callable[[set[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        self._on_revoked = on_revoked
+        self._on_assigned = on_assigned
+        self.is_retired = False
+
+    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        if not self.is_retired:
+            await self._on_revoked(_ours(revoked))
+
+    async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        if not self.is_retired:
+            await self._on_assigned(_ours(assigned))
+
+
+class KafkaSource:
     """Reads one topic as a member of one group."""
 
     def __init__(
@@ -94,20 +136,29 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._config = config
         self._observer = observer
         self._wall_clock = wall_clock
+        self._closer = Closer(timeout_s=_STOP_TIMEOUT_S, on_failure=lambda error: observer.kafka_failed("stop", error))
         self._listener: RebalanceListener | None = None
         self._consumer: AIOKafkaConsumer | None = None
-        self._admin: AIOKafkaAdminClient | None = None
+        self._member: _Member | None = None
+        self._reading: asyncio.Task[Mapping[Any, Sequence[Any]]] | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        self._commit_lock = asyncio.Lock()
+        self._epoch = 0
+        """Counts the changes of ownership."""
         self._note = CommitNote(0, 0)
         self._unopened: set[TopicPartition] = set()
         self._suspects: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
+        self._stored: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self._ends_due_at = 0.0
         self._no_room_since: float | None = None
+        self._failing_since: float | None = None
+        self._rebalancing_since: float | None = None
+        self._is_running = False
+        self._has_joined = False
+        self._is_reachable = True
         self.halted: dict[TopicPartition, HaltedPartition] = {}
-        self.is_joined = False
-        """True once the beginning of each partition of ours is committed; a standby without any is well, too.
-
-        Not before: whoever waits for readiness and then produces must not fall before that beginning."""
-        self.is_rebalancing = False
         self.partition_count = 0
         """Partitions of the topic, ours or not."""
 
@@ -116,7 +167,10 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def start(self, listener: RebalanceListener) -> None:
         """Connect and subscribe; tries again until the brokers answer."""
         self._listener = listener
-        while True:
+        await self._join()
+
+    async def _join(self) -> None:
+        while not self._is_running:
             try:
                 await self._connect()
             except (KafkaError, OSError) as error:
@@ -124,76 +178,110 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 await self._close()
                 await asyncio.sleep(_ERROR_WAIT_S)
             else:
-                return
+                self._failing_since = None
+                self._is_running = True
 
     async def _connect(self) -> None:
-        options = self._connection.options()
-        self._admin = AIOKafkaAdminClient(**options)
-        await self._admin.start()
+        config = self._config
+        self._member = _Member(self._on_revoked, self._on_assigned)
         self._consumer = AIOKafkaConsumer(
-            group_id=self._config.group_id,
-            group_instance_id=self._config.group_instance_id,
+            group_id=config.group_id,
+            group_instance_id=config.group_instance_id,
             enable_auto_commit=False,
             auto_offset_reset="none",
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
-            session_timeout_ms=int(self._config.session_timeout_s * 1000),
-            heartbeat_interval_ms=int(min(3.0, self._config.session_timeout_s / 4) * 1000),
-            rebalance_timeout_ms=int(self._config.rebalance_timeout_s * 1000),
-            max_poll_interval_ms=600_000,
+            session_timeout_ms=int(config.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(min(3.0, config.session_timeout_s / 4) * 1000),
+            rebalance_timeout_ms=int(config.rebalance_timeout_s * 1000),
+            max_poll_interval_ms=int(config.max_poll_interval_s * 1000),
             fetch_max_bytes=16 * 1024 * 1024,
             max_partition_fetch_bytes=2 * 1024 * 1024,
-            metadata_max_age_ms=60_000,
-            **options,
+            metadata_max_age_ms=int(config.metadata_max_age_s * 1000),
+            **self._connection.options(),
         )
-        self._consumer.subscribe([self._config.topic], listener=self)
+        self._consumer.subscribe([config.topic], listener=self._member)
         await self._consumer.start()
 
     async def recreate(self) -> None:
-        """Leave and join with a new client, when this one makes no progress (it can hang after a broker loss)."""
-        listener = self._required(self._listener)
-        owned = self.assignment()
-        await self._close()
-        await listener.on_revoked(owned)
-        self._forget(owned)
-        await self.start(listener)
+        """Leave and join with a new client, for this one makes no progress (it can hang after a broker loss).
 
-    @staticmethod
-    def _required(part: _Part | None) -> _Part:
-        if part is None:
-            raise RuntimeError("the source has not been started")
-        return part
+        Done in the background: the poll loop goes on meanwhile, without records.
+        """
+        if self._replacing is None or self._replacing.done():
+            self._replacing = asyncio.create_task(self._replace())
+
+    async def _replace(self) -> None:
+        self._is_running = False
+        self._reading = None
+        if self._member is not None:
+            self._member.is_retired = True
+        await self._on_revoked(self.assignment())
+        await self._close()
+        await self._join()
 
     async def stop(self) -> None:
         """Leave the group; bounded, never raises."""
+        if self._replacing is not None:
+            self._replacing.cancel()
         await self._close()
 
     async def _close(self) -> None:
         consumer, self._consumer = self._consumer, None
-        admin, self._admin = self._admin, None
-        self.is_joined = False
+        self._is_running = False
+        self._has_joined = False
+        self._rebalancing_since = None
+        if self._member is not None:
+            self._member.is_retired = True
         if consumer is not None:
-            await self._close_bounded(consumer.stop())
-        if admin is not None:
-            await self._close_bounded(admin.close())
+            await self._closer.close(consumer)
 
-    async def _close_bounded(self, closing: Any) -> None:
-        """aiokafka's stop() can hang, and can raise CancelledError of its own when brokers are gone."""
-        task = asyncio.ensure_future(closing)
-        await asyncio.wait({task}, timeout=_STOP_TIMEOUT_S)
-        if not task.done():
-            task.cancel()
-        elif not task.cancelled() and (error := task.exception()):
-            self._observer.kafka_failed("stop", error)
+    # -- what it looks like -------------------------------------------------------------------------------------
+
+    @property
+    def is_joined(self) -> bool:
+        """True while the group counts us in, with partitions or without (a standby), and the brokers answer."""
+        return self._has_joined and self._is_reachable and self._failing_since is None
+
+    @property
+    def is_rebalancing(self) -> bool:
+        """True while partitions are being shared out anew."""
+        return self._rebalancing_since is not None
+
+    def assignment(self) -> set[TopicPartition]:
+        """Partitions that the group gave us."""
+        return _ours(self._consumer.assignment()) if self._consumer is not None else set()
+
+    def lag(self) -> dict[TopicPartition, int]:
+        """Records between our position and the end, for each partition of ours, as far as known."""
+        return {tp: max(0, self._end(tp) - self._positions[tp]) for tp in self.assignment() & self._positions.keys()}
+
+    def _end(self, tp: TopicPartition) -> int:
+        """As the last fetch or the last look says: what is paused is not fetched, but it grows."""
+        fetched: int | None = None
+        if self._consumer is not None:
+            with suppress(IllegalStateError, AssertionError):
+                fetched = self._consumer.highwater(kafka_partition(tp))
+        return max(fetched or 0, self._ends.get(tp, 0))
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
         """See `RecordSource.poll`."""
         consumer = self._consumer
-        if consumer is None:
+        if consumer is None or not self._is_running:
             await asyncio.sleep(timeout_s)
             return []
+        try:
+            records = await self._poll(consumer, max_records, timeout_s)
+        except Exception as error:  # noqa: BLE001 - the edge towards aiokafka: no fault of it may end the service
+            await self._failed(consumer, error)
+            return []
+        return records
+
+    async def _poll(self, consumer: AIOKafkaConsumer, max_records: int, timeout_s: float) -> Sequence[Record]:
+        await self._look_after(consumer)
         if self._unopened and not await self._open_partitions(consumer):
+            await asyncio.sleep(timeout_s)
             return []
         if not max_records and not self._must_pause():
             await asyncio.sleep(timeout_s)
@@ -201,228 +289,277 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         if max_records:
             self._no_room_since = None
         self._apply_pause(consumer, is_full=not max_records)
-        return self._records(await self._getmany(consumer, max_records, timeout_s))
+        batches = await self._read(consumer, max_records, timeout_s)
+        return self._records(batches)
 
     def _must_pause(self) -> bool:
         """A short lack of room is sat out, for pausing throws away what is fetched; a long one pauses and polls."""
-        now = asyncio.get_running_loop().time()
         if self._no_room_since is None:
-            self._no_room_since = now
-        return now - self._no_room_since > _PAUSE_AFTER_S
+            self._no_room_since = self._now()
+        return self._now() - self._no_room_since > _PAUSE_AFTER_S
 
-    async def _getmany(
+    async def _read(
         self, consumer: AIOKafkaConsumer, max_records: int, timeout_s: float
     ) -> Mapping[Any, Sequence[Any]]:
-        try:
-            batches: Mapping[Any, Sequence[Any]] = await consumer.getmany(
-                timeout_ms=int(timeout_s * 1000), max_records=max_records or None
-            )
-            return batches
-        except OffsetOutOfRangeError as error:
-            self._halt_out_of_range(consumer, error)
-        except NoOffsetForPartitionError:
-            self._unopened.update(self.assignment() - self._positions.keys())
-        except RecordTooLargeError as error:
-            self._halt_too_large(consumer, error)
-        except KafkaError as error:
-            self._observer.kafka_failed("fetch", error)
-            await asyncio.sleep(_ERROR_WAIT_S)
-        return {}
+        """`getmany` heeds no timeout during a rebalance, which may take as long as an outage: later polls wait on."""
+        reading = self._reading or self._begin_reading(consumer, max_records, timeout_s)
+        await asyncio.wait({reading}, timeout=timeout_s + _READ_GRACE_S)
+        if not reading.done() or self._reading is not reading:
+            return {}
+        self._reading = None
+        batches = reading.result()
+        self._failing_since = None
+        return batches
+
+    def _begin_reading(
+        self, consumer: AIOKafkaConsumer, max_records: int, timeout_s: float
+    ) -> asyncio.Task[Mapping[Any, Sequence[Any]]]:
+        call = consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records or None)
+        self._reading = asyncio.create_task(call)
+        self._reading.add_done_callback(_heard)
+        return self._reading
 
     def _records(self, batches: Mapping[Any, Sequence[Any]]) -> list[Record]:
         records: list[Record] = []
         for kafka_tp, batch in batches.items():
             tp = TopicPartition(kafka_tp.topic, kafka_tp.partition)
+            if not batch or tp not in self._positions:
+                continue
             suspects = self._suspects.get(tp, 0)
             for raw in batch:
                 records.append(_record(tp, raw, may_repeat=suspects > 0))
                 suspects -= 1
-            if batch:
-                self._suspects[tp] = max(0, suspects)
-                self._positions[tp] = batch[-1].offset + 1
+            self._suspects[tp] = max(0, suspects)
+            self._positions[tp] = batch[-1].offset + 1
         return records
 
     def _apply_pause(self, consumer: AIOKafkaConsumer, *, is_full: bool) -> None:
         paused = consumer.paused()
         for tp in self.assignment():
-            kafka_tp = _kafka(tp)
+            kafka_tp = kafka_partition(tp)
             wants_pause = is_full or tp in self.halted or tp in self._unopened
             if wants_pause and kafka_tp not in paused:
                 consumer.pause(kafka_tp)
             elif not wants_pause and kafka_tp in paused:
                 consumer.resume(kafka_tp)
 
-    def assignment(self) -> set[TopicPartition]:
-        """Partitions that the group gave us."""
-        if self._consumer is None:
-            return set()
-        return {TopicPartition(tp.topic, tp.partition) for tp in self._consumer.assignment()}
+    # -- trouble ------------------------------------------------------------------------------------------------
 
-    def lag(self) -> dict[TopicPartition, int]:
-        """Records between our position and the end, for each partition of ours, as far as known."""
-        consumer = self._consumer
-        if consumer is None:
-            return {}
-        found: dict[TopicPartition, int] = {}
-        for tp in self.assignment() & self._positions.keys():
-            with suppress(IllegalStateError, AssertionError):
-                end = consumer.highwater(_kafka(tp))
-                if end is not None:
-                    found[tp] = max(0, end - self._positions[tp])
-        return found
+    async def _failed(self, consumer: AIOKafkaConsumer, error: Exception) -> None:
+        if consumer is not self._consumer or not self._is_running:
+            return
+        self._rewind()
+        if isinstance(error, NoOffsetForPartitionError):
+            self._unopened.update(self.assignment() - self._positions.keys())
+        elif isinstance(error, OffsetOutOfRangeError):
+            await self._out_of_range(consumer, error)
+        elif isinstance(error, (CorruptRecordException, RecordTooLargeError)):
+            self._halt_named(error)
+        else:
+            await self._bear(error)
+
+    def _rewind(self) -> None:
+        """What a failed `getmany` had already taken from its buffers is lost to it: go back to where we are."""
+        for tp in self._positions.keys() & self.assignment():
+            with suppress(IllegalStateError):
+                self._required(self._consumer).seek(kafka_partition(tp), self._positions[tp])
+
+    async def _bear(self, error: Exception) -> None:
+        """Some of aiokafka's failures repeat for ever, its own tasks being dead: then only a new client helps."""
+        self._observer.kafka_failed("poll", error)
+        now = self._now()
+        self._failing_since = self._failing_since or now
+        if now - self._failing_since > _FAILING_S:
+            await self.recreate()
+        await asyncio.sleep(_ERROR_WAIT_S)
+
+    async def _out_of_range(self, consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError) -> None:
+        """Jumping would lose messages in silence, so stop and say so; and let the offset's note say it to others."""
+        named = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        try:
+            for kafka_tp, offset in named.items():
+                if not await _is_in_range(consumer, kafka_tp, offset):
+                    self._halt(TopicPartition(kafka_tp.topic, kafka_tp.partition), "OFFSET_OUT_OF_RANGE", _GONE)
+            async with self._commit_lock:
+                gone = {tp: self._stored[tp] for tp in self._gone() & self._stored.keys()}
+                await self._commit(consumer, gone, is_clean=False)
+        except (KafkaError, TimeoutError) as failure:
+            await self._bear(failure)
+
+    def _gone(self) -> set[TopicPartition]:
+        return {tp for tp, halted in self.halted.items() if halted.retry_at is None} & self.assignment()
+
+    def _halt_named(self, error: CorruptRecordException | RecordTooLargeError) -> None:
+        """aiokafka names the partition in the text, or behind it."""
+        code, advice = "RECORD_TOO_LARGE", _TOO_LARGE
+        if isinstance(error, CorruptRecordException):
+            code, advice = "RECORD_CORRUPT", _CORRUPT
+        told = " ".join(map(str, error.args))
+        self._observer.kafka_failed("fetch", error)
+        for tp in self.assignment():
+            if str(kafka_partition(tp)) in told:
+                self._halt(tp, code, advice, retry_at=self._now() + _HALT_S)
+
+    def _halt(self, tp: TopicPartition, code: str, advice: str, *, retry_at: float | None = None) -> None:
+        if tp not in self.halted:
+            self._observer.partition_halted(tp, code, advice)
+        self.halted[tp] = HaltedPartition(code, advice, self._now(), retry_at)
+
+    async def _look_after(self, consumer: AIOKafkaConsumer) -> None:
+        now = self._now()
+        for tp in [tp for tp, halted in self.halted.items() if halted.retry_at is not None and halted.retry_at <= now]:
+            del self.halted[tp]
+        if now >= self._ends_due_at:
+            await self._look_at_ends(consumer)
+        limit_s = self._config.rebalance_timeout_s + _REBALANCING_S
+        if self._is_reachable and self._rebalancing_since is not None and now - self._rebalancing_since > limit_s:
+            self._rebalancing_since = now
+            await self.recreate()
+
+    async def _look_at_ends(self, consumer: AIOKafkaConsumer) -> None:
+        """How far the topic has grown; also tells whether the brokers answer, which aiokafka keeps to itself."""
+        topic = self._config.topic
+        partitions = [kafka_partition(TopicPartition(topic, number)) for number in self._numbers(consumer)]
+        try:
+            async with asyncio.timeout(_ENDS_TIMEOUT_S):
+                ends = await consumer.end_offsets(partitions)
+        except (KafkaError, TimeoutError) as error:
+            self._observer.kafka_failed("end_offsets", error)
+            self._is_reachable = False
+            self._ends_due_at = self._now() + _ENDS_AGAIN_S
+        else:
+            self._ends = {TopicPartition(tp.topic, tp.partition): end for tp, end in ends.items()}
+            self._is_reachable = True
+            self._ends_due_at = self._now() + _ENDS_EVERY_S
+
+    def _numbers(self, consumer: AIOKafkaConsumer) -> set[int]:
+        return set(consumer.partitions_for_topic(self._config.topic) or ())
 
     # -- beginning ----------------------------------------------------------------------------------------------
 
     async def _open_partitions(self, consumer: AIOKafkaConsumer) -> bool:
-        """Find where to begin, commit that at once, and only then read."""
+        """Find where to begin, commit that at once, and only then read; False when it was in vain."""
         opening = self._unopened & self.assignment()
+        epoch = self._epoch
         try:
-            if opening:
-                await self._open(consumer, opening)
+            if opening and not await self._open(consumer, opening, epoch):
+                return False
         except (CommitFailedError, IllegalStateError):
             return False
-        except KafkaError as error:
-            self._observer.kafka_failed("open", error)
-            await asyncio.sleep(_ERROR_WAIT_S)
-            return False
-        self._unopened.clear()
-        self.is_joined = True
+        self._unopened -= opening
         return True
 
-    async def _open(self, consumer: AIOKafkaConsumer, opening: set[TopicPartition]) -> None:
-        committed = await self._committed(consumer)
-        now_ms = int(self._wall_clock() * 1000)
-        self._note = group_note(committed, partitions=self.partition_count, now_ms=now_ms)
-        starts = {tp: start_of(tp.partition, committed, self._note, since_ms=self._config.since_ms) for tp in opening}
-        offsets = await self._offsets(consumer, starts)
+    async def _open(self, consumer: AIOKafkaConsumer, opening: set[TopicPartition], epoch: int) -> bool:
+        topic = self._config.topic
+        numbers = self._numbers(consumer) | {tp.partition for tp in opening}
+        committed = await committed_offsets(self._connection, self._config.group_id, topic, numbers)
+        note = group_note(committed, partitions=len(numbers), now_ms=int(self._wall_clock() * 1000))
+        starts = {tp: start_of(tp.partition, committed, note, since_ms=self._config.since_ms) for tp in opening}
+        offsets = await resolved(consumer, starts)
+        async with self._commit_lock:
+            if epoch != self._epoch:
+                return False
+            self._note = note
+            for tp in opening:
+                if starts[tp].is_halted:
+                    self._halt(tp, "OFFSET_OUT_OF_RANGE", _GONE)
+            await self._commit(consumer, offsets, is_clean=False)
+        if epoch != self._epoch:
+            return False
         for tp, offset in offsets.items():
-            consumer.seek(_kafka(tp), offset)
-        await self._commit(consumer, offsets, is_clean=False)
-        for tp, offset in offsets.items():
+            consumer.seek(kafka_partition(tp), offset)
             self._positions[tp] = offset
             self._suspects[tp] = self._config.repeat_window if starts[tp].may_repeat else 0
             self._observer.partition_opened(tp, offset, starts[tp].kind.name.lower())
-
-    async def _committed(self, consumer: AIOKafkaConsumer) -> dict[int, Committed]:
-        """The group's offsets of the whole topic.  Only the admin client gives the text beside an offset."""
-        admin = self._required(self._admin)
-        numbers = consumer.partitions_for_topic(self._config.topic) or set()
-        self.partition_count = max(len(numbers), self.partition_count)
-        partitions = [KafkaPartition(self._config.topic, number) for number in sorted(numbers)]
-        found = await admin.list_consumer_group_offsets(self._config.group_id, partitions=partitions)
-        return {
-            tp.partition: Committed(entry.offset, CommitNote.parse(entry.metadata))
-            for tp, entry in found.items()
-            if entry.offset >= 0
-        }
-
-    async def _offsets(
-        self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, Start]
-    ) -> dict[TopicPartition, int]:
-        ends = await consumer.end_offsets([_kafka(tp) for tp in starts])
-        beginnings = await consumer.beginning_offsets([_kafka(tp) for tp in starts])
-        times = {_kafka(tp): start.time_ms for tp, start in starts.items() if start.kind is From.TIME}
-        at_times = await consumer.offsets_for_times(times) if times else {}
-        offsets: dict[TopicPartition, int] = {}
-        for tp, start in starts.items():
-            kafka_tp = _kafka(tp)
-            at_time = at_times.get(kafka_tp)
-            offsets[tp] = {
-                From.OFFSET: start.offset or 0,
-                From.BEGINNING: beginnings[kafka_tp],
-                From.TIME: at_time.offset if at_time else ends[kafka_tp],
-                From.END: ends[kafka_tp],
-            }[start.kind]
-        return offsets
+        return True
 
     # -- committing ---------------------------------------------------------------------------------------------
 
     async def commit(self, offsets: Mapping[TopicPartition, int], *, is_clean: bool) -> None:
         """See `RecordSource.commit`."""
-        consumer = self._consumer
-        owned = self.assignment()
-        if consumer is None or not offsets.keys() <= owned:
-            raise CommitLostError("PARTITION_LOST")
-        try:
-            await self._commit(consumer, offsets, is_clean=is_clean)
-        except (CommitFailedError, IllegalStateError):
-            raise CommitLostError("COMMIT_REFUSED") from None
-        except KafkaError as error:
-            self._observer.kafka_failed("commit", error)
-            raise TransientError(type(error).__name__) from None
+        async with self._commit_lock:
+            consumer = self._consumer
+            if consumer is None or not offsets.keys() <= self.assignment() & self._positions.keys():
+                raise CommitLostError("PARTITION_LOST")
+            try:
+                await self._commit(consumer, offsets, is_clean=is_clean)
+            except (CommitFailedError, IllegalStateError):
+                raise CommitLostError("COMMIT_REFUSED") from None
+            except (KafkaError, TimeoutError) as error:
+                self._observer.kafka_failed("commit", error)
+                raise TransientError(type(error).__name__) from None
 
     async def _commit(
         self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int], *, is_clean: bool
     ) -> None:
-        text = CommitNote(self._note.born_ms, self._note.partitions, is_clean).text()
-        await consumer.commit({_kafka(tp): OffsetAndMetadata(offset, text) for tp, offset in offsets.items()})
-
-    # -- halting ------------------------------------------------------------------------------------------------
-
-    def _halt_out_of_range(self, consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError) -> None:
-        """Deleted records behind the offset: jumping would lose messages in silence, so stop and say so."""
-        advice = (
-            "Records behind the committed offset are gone (retention?). Decide where to go on, stop the service, "
-            "set the offset with kafka-consumer-groups --reset-offsets, start it again: see the runbook."
-        )
-        partitions = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        for kafka_tp in partitions:
-            self._halt(consumer, TopicPartition(kafka_tp.topic, kafka_tp.partition), "OFFSET_OUT_OF_RANGE", advice)
-
-    def _halt_too_large(self, consumer: AIOKafkaConsumer, error: RecordTooLargeError) -> None:
-        """aiokafka steps over such a record when it raises; go back, for it would be lost."""
-        advice = "A record is larger than the fetch limit of this service."
-        self._observer.kafka_failed("fetch", error)
-        for tp in self.assignment() & self._positions.keys():
-            consumer.seek(_kafka(tp), self._positions[tp])
-            self._halt(consumer, tp, "RECORD_TOO_LARGE", advice)
-
-    def _halt(self, consumer: AIOKafkaConsumer, tp: TopicPartition, code: str, advice: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if tp not in self.halted:
-            self._observer.partition_halted(tp, code, advice)
-        self.halted[tp] = HaltedPartition(code, advice, now)
-        if tp in self.assignment():
-            consumer.pause(_kafka(tp))
+        """Only with the lock: a commit that waits over a rebalance would be sent as the new generation's."""
+        gone = self._gone()
+        entries = {
+            kafka_partition(tp): OffsetAndMetadata(
+                offset, CommitNote(self._note.born_ms, self._note.partitions, is_clean, tp in gone).text()
+            )
+            for tp, offset in offsets.items()
+        }
+        async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+            await consumer.commit(entries)
+        self._stored.update(offsets)
 
     # -- rebalance ----------------------------------------------------------------------------------------------
 
-    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+    async def _on_revoked(self, partitions: set[TopicPartition]) -> None:
         """aiokafka logs and swallows what is raised here, so nothing may be."""
-        partitions = {TopicPartition(tp.topic, tp.partition) for tp in revoked}
-        self.is_rebalancing = True
+        self._rebalancing_since = self._now()
         try:
             await self._required(self._listener).on_revoked(partitions)
         except Exception as error:  # noqa: BLE001 - the edge towards aiokafka
             self._observer.kafka_failed("revoke", error)
-        self._forget(partitions)
+        async with self._commit_lock:
+            self._epoch += 1
+            for tp in partitions:
+                self._forget(tp)
 
-    def _forget(self, partitions: Collection[TopicPartition]) -> None:
-        for tp in partitions:
-            self._unopened.discard(tp)
-            self._suspects.pop(tp, None)
-            self._positions.pop(tp, None)
-            self.halted.pop(tp, None)
+    def _forget(self, tp: TopicPartition) -> None:
+        self._unopened.discard(tp)
+        for known in (self._suspects, self._positions, self._stored, self.halted):
+            known.pop(tp, None)
 
-    async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+    async def _on_assigned(self, partitions: set[TopicPartition]) -> None:
         """Touches own state only: waiting for Kafka here would deadlock with the coordinator."""
-        partitions = {TopicPartition(tp.topic, tp.partition) for tp in assigned}
+        consumer = self._required(self._consumer)
+        self._epoch += 1
         self._unopened = set(partitions)
-        consumer = self._consumer
-        if consumer is not None:
-            numbers = consumer.partitions_for_topic(self._config.topic) or set()
-            self.partition_count = max(len(numbers), len(partitions))
-            consumer.pause(*assigned)
-        self.is_joined = not partitions
-        self.is_rebalancing = False
+        self.partition_count = max(len(self._numbers(consumer)), len(partitions))
+        consumer.pause(*map(kafka_partition, partitions))
+        self._has_joined = True
+        self._rebalancing_since = None
         try:
             await self._required(self._listener).on_assigned(partitions)
         except Exception as error:  # noqa: BLE001 - the edge towards aiokafka
             self._observer.kafka_failed("assign", error)
 
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
-def _kafka(tp: TopicPartition) -> Any:
-    return KafkaPartition(tp.topic, tp.partition)
+    @staticmethod
+    def _required(part: _Part | None) -> _Part:
+        if part is None:
+            raise RuntimeError("the source has not been started")
+        return part
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """A call that nobody waits for any more may fail unheard."""
+    _ = task.cancelled() or task.exception()
+
+
+async def _is_in_range(consumer: AIOKafkaConsumer, kafka_tp: Any, offset: int) -> bool:
+    beginnings, ends = await consumer.beginning_offsets([kafka_tp]), await consumer.end_offsets([kafka_tp])
+    return bool(beginnings[kafka_tp] <= offset <= ends[kafka_tp])
+
+
+def _ours(partitions: Collection[Any]) -> set[TopicPartition]:
+    return {TopicPartition(tp.topic, tp.partition) for tp in partitions}
 
 
 def _record(tp: TopicPartition, raw: Any, *, may_repeat: bool) -> Record:

@@ -5,7 +5,8 @@ SYNC_MESSAGES_SINCE, or at the end of the topic; that position is committed at o
 the group was born begins at its beginning.  Nothing ever jumps: an offset that is out of range halts.
 
 Each commit carries a short text: when the group was born and how many partitions the topic had then, so that a member
-that opens its partitions a moment later, or after a crash, knows what its own are; and whether the owner left cleanly.
+that opens its partitions a moment later, or after a crash, knows what its own are; whether the owner left cleanly; and
+whether the partition was halted there because its records are gone.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ class CommitNote:
     partitions: int
     is_clean: bool = False
     """Nothing beyond the offset was handed out: its records cannot have been written by the last owner."""
+    is_halted: bool = False
+    """The offset was out of range.  It stays so until an operator sets another: a topic that was emptied and grew past
+    it again would make it look right, and its records would be skipped."""
 
     def text(self) -> str:
-        """At most 60 characters."""
-        return f"{_VERSION} born={self.born_ms} partitions={self.partitions} clean={int(self.is_clean)}"
+        """At most 70 characters."""
+        words = f"{_VERSION} born={self.born_ms} partitions={self.partitions} clean={int(self.is_clean)}"
+        return f"{words} halted=1" if self.is_halted else words
 
     @staticmethod
     def parse(text: str | None) -> CommitNote | None:
@@ -37,9 +42,10 @@ class CommitNote:
             return None
         fields = dict(word.partition("=")[::2] for word in words[1:])
         try:
-            return CommitNote(int(fields["born"]), int(fields["partitions"]), fields.get("clean") == "1")
+            born_ms, partitions = int(fields["born"]), int(fields["partitions"])
         except (KeyError, ValueError):
             return None
+        return CommitNote(born_ms, partitions, fields.get("clean") == "1", fields.get("halted") == "1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,8 @@ class Start:
     offset: int | None = None
     time_ms: int | None = None
     may_repeat: bool = False
+    is_halted: bool = False
+    """An earlier owner found that the records there are gone."""
 
 
 def group_note(committed: dict[int, Committed], *, partitions: int, now_ms: int) -> CommitNote:
@@ -82,7 +90,12 @@ def start_of(partition: int, committed: dict[int, Committed], note: CommitNote, 
     """Where this member begins; `committed` are the group's offsets of the whole topic, by partition."""
     mine = committed.get(partition)
     if mine is not None:
-        return Start(From.OFFSET, offset=mine.offset, may_repeat=not (mine.note and mine.note.is_clean))
+        return Start(
+            From.OFFSET,
+            offset=mine.offset,
+            may_repeat=not (mine.note and mine.note.is_clean),
+            is_halted=bool(mine.note and mine.note.is_halted),
+        )
     if committed and partition >= note.partitions:
         return Start(From.BEGINNING)
     if since_ms is not None:
