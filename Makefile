@@ -16,7 +16,7 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run demo test check bench format schemas manifests lock clean
+.PHONY: help install run demo test check bench format schemas manifests image lock clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -59,6 +59,12 @@ schemas: $(INSTALLED) ## write the published schemas anew from the models
 
 bench: $(INSTALLED) ## measure throughput, latency and memory
 	@$(PY) -m bench $(ARGS)
+
+manifests: $(INSTALLED) ## render and check what Kubernetes is given
+	@$(PY) -m tools.manifests $(ARGS)
+
+image: $(INSTALLED) ## build the image and run it, without a Docker engine
+	@$(PY) -m tools.image $(ARGS)
 
 lock: $(INSTALLED) ## renew the locked requirements
 	@$(LOCK) pyproject.toml --output-file requirements/run.txt

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.kafka_server.children import ends_with_us
 from tests.kafka_server.cluster import OpenCluster
 
 
@@ -15,7 +16,7 @@ from tests.kafka_server.cluster import OpenCluster
 def run_embedded_broker() -> Iterator[OpenCluster]:
     """It keeps its records in memory; it cannot add partitions to a topic, nor delete records."""
     with subprocess.Popen(
-        [sys.executable, "-m", "sandbox", "broker"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ends_with_us([sys.executable, "-m", "sandbox", "broker"]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout
         try:

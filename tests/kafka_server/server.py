@@ -17,6 +17,7 @@ from aiokafka.helpers import create_ssl_context
 
 from tests.kafka_server.admin import DEADLINE_S, POLL_S, Admin
 from tests.kafka_server.certificates import Authority
+from tests.kafka_server.children import ends_with_us
 from tests.kafka_server.jars import jars, java
 from tests.kafka_server.nodes import Listener, Node, Security, security_properties
 
@@ -185,7 +186,7 @@ class KafkaServer:
             return
         with node.log_file.open("ab") as log:
             self._processes[node.node_id] = subprocess.Popen(
-                self._command("kafka.Kafka", str(node.properties_file)),
+                ends_with_us(self._command("kafka.Kafka", str(node.properties_file))),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
