@@ -36,6 +36,7 @@ class Load:
     people: int
     prefix: str = "m"
     text_length: int = 80
+    origin: str = "chat"
 
     def events(self) -> Iterable[tuple[bytes, bytes]]:
         """(key, value) of each record."""
@@ -47,8 +48,8 @@ class Load:
             event = {
                 "message_id": f"wamid.{self.prefix}.{index}",
                 "occurred_at": "2026-01-05T10:00:00Z",
-                "direction": "inbound",
-                "origin": "chat",
+                "direction": "outbound" if self.origin == "campaign" else "inbound",
+                "origin": self.origin,
                 "phone": phone,
                 "contact_name": f"Person {person}",
                 "text": f"{index} {text}",

@@ -258,7 +258,7 @@ async def behind_a_burst(sizes: Sizes, figures: dict[str, Figure]) -> None:
         async with running.consumer() as consumer:
             await running.produce(Load(sizes.people, sizes.people, prefix="warm").events())
             await settled(running, consumer, messages=sizes.people, notes=sizes.people)
-            await running.produce(Load(sizes.burst, sizes.people, prefix="burst").events())
+            await running.produce(Load(sizes.burst, sizes.people, prefix="burst", origin="campaign").events())
             await running.produce(Load(1, sizes.people, prefix="inbound").events())
             sent_at_s = time.time()
             await settled(running, consumer, messages=sizes.people + sizes.burst + 1, notes=None)

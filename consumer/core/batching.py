@@ -1,4 +1,8 @@
-"""When is a batch due: it is full, or its oldest row has waited its linger."""
+"""When is a batch due, and what goes into it.
+
+A batch is due when it is full, or when its oldest row has waited its linger.  Urgent rows (somebody waits for them)
+pass bulk ones (a campaign), but bulk keeps a share of each batch, so that it always moves.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +14,44 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_BULK_SHARE = 5
+"""One row in five of a batch is bulk's while both kinds wait."""
+
 
 class Batcher(Generic[T]):
-    """Collects rows in order; `now` goes in, a decision comes out."""
+    """Collects rows, each kind in order; `now` goes in, a decision comes out."""
 
     def __init__(self, *, max_records: int, linger_s: float) -> None:
         self._max_records = max_records
         self._linger_s = linger_s
-        self._rows: deque[tuple[T, float]] = deque()
+        self._urgent: deque[tuple[T, float]] = deque()
+        self._bulk: deque[tuple[T, float]] = deque()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._urgent) + len(self._bulk)
 
-    def add(self, row: T, *, now: float) -> None:
+    def add(self, row: T, *, now: float, is_bulk: bool = False) -> None:
         """Queue one row."""
-        self._rows.append((row, now))
+        (self._bulk if is_bulk else self._urgent).append((row, now))
 
     def wait_s(self, now: float) -> float | None:
         """Seconds until a batch is due: 0 when it is, None when there is nothing to wait for."""
-        if not self._rows:
-            return None
-        if len(self._rows) >= self._max_records:
+        if len(self) >= self._max_records:
             return 0.0
-        return max(0.0, self._rows[0][1] + self._linger_s - now)
+        oldest = min((lane[0][1] for lane in (self._urgent, self._bulk) if lane), default=None)
+        return None if oldest is None else max(0.0, oldest + self._linger_s - now)
 
     def take(self) -> list[T]:
-        """The next batch, oldest first, at most `max_records` rows; empty when nothing is queued."""
-        count = min(self._max_records, len(self._rows))
-        return [self._rows.popleft()[0] for _ in range(count)]
+        """The next batch, at most `max_records` rows; empty when nothing is queued."""
+        kept_for_bulk = min(len(self._bulk), -(-self._max_records // _BULK_SHARE))
+        urgent = min(len(self._urgent), max(1, self._max_records - kept_for_bulk))
+        bulk = min(len(self._bulk), self._max_records - urgent)
+        return [lane.popleft()[0] for lane, count in ((self._urgent, urgent), (self._bulk, bulk)) for _ in range(count)]
 
     def purge(self, is_wanted: Callable[[T], bool]) -> list[T]:
         """Remove and return the rows that are not wanted."""
-        dropped = [row for row, _ in self._rows if not is_wanted(row)]
+        dropped = [row for lane in (self._urgent, self._bulk) for row, _ in lane if not is_wanted(row)]
         if dropped:
-            self._rows = deque((row, since) for row, since in self._rows if is_wanted(row))
+            self._urgent = deque(pair for pair in self._urgent if is_wanted(pair[0]))
+            self._bulk = deque(pair for pair in self._bulk if is_wanted(pair[0]))
         return dropped
