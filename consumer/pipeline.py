@@ -159,7 +159,8 @@ class _StageQueue:
         if leader is not delivery:
             followers.append(delivery)
             return
-        self._batcher.add(delivery, now=asyncio.get_running_loop().time())
+        is_bulk = delivery.event.origin == "campaign"
+        self._batcher.add(delivery, now=asyncio.get_running_loop().time(), is_bulk=is_bulk)
         self.pump()
 
     def followers(self, leader: Delivery) -> list[Delivery]:
@@ -255,7 +256,12 @@ class _Held:
     was_halted: bool = False
     """The breaker was tripped meanwhile: the cause may be gone by now, so Zoho is asked again first."""
     has_failed: bool = False
-    """The dead-letter topic did not take it; it is tried again."""
+    """The dead-letter topic did not take it, or did and could not say so; it is tried again."""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Its dead letter may stand already."""
+        return self.has_failed or self.record.may_repeat
 
 
 class Pipeline:
@@ -405,11 +411,15 @@ class Pipeline:
         """
         now = asyncio.get_running_loop().time()
         ours = [record for record in records if record.tp not in self._leaving]
-        issue = self._tracker.issue
-        acks = [issue(record.tp, record.offset, now=now, size_bytes=record.size_bytes()) for record in ours]
+        acks = [self._issue(record, now) for record in ours]
         for record, ack in zip(ours, acks, strict=True):
             self._observer.record_received(record)
             self._intake(record, ack)
+
+    def _issue(self, record: Record, now: float) -> Ack:
+        return self._tracker.issue(
+            record.tp, record.offset, now=now, size_bytes=record.size_bytes(), may_repeat=record.may_repeat
+        )
 
     def _intake(self, record: Record, ack: Ack) -> None:
         decoded = decode(record.value, record.headers)
@@ -630,8 +640,8 @@ class Pipeline:
         return not failed
 
     async def _find_buried(self, ready: list[_Held]) -> None:
-        """An earlier owner may have written the dead letter and ended before its commit: then it is not repeated."""
-        suspects = [held.record for held in ready if held.record.may_repeat and _place(held.record) not in self._buried]
+        """What an earlier owner wrote before it ended, or we without an answer, is not written again."""
+        suspects = [held.record for held in ready if held.is_suspect and _place(held.record) not in self._buried]
         if suspects:
             for place in await self._dead_letters.standing(suspects):
                 self._remember_buried(place)
@@ -696,11 +706,12 @@ class Pipeline:
     ) -> None:
         """Offsets are computed inside the lock that revocation takes, so none is sent for what is no longer ours."""
         async with self._commit_lock:
-            offsets = self._tracker.committable()
+            offsets = self._tracker.committable(again=is_final)
             if only is not None:
                 offsets = {tp: offset for tp, offset in offsets.items() if tp in only}
-            clean = {tp: offset for tp, offset in offsets.items() if is_final and not self._tracker.oldest(tp)}
-            rest = {tp: offset for tp, offset in offsets.items() if tp not in clean}
+            clean = {tp: offset for tp, offset in offsets.items() if is_final and self._tracker.is_clean(tp)}
+            moved = self._tracker.committable()
+            rest = {tp: offset for tp, offset in offsets.items() if tp in moved and tp not in clean}
             await self._send_commit(clean, is_clean=True, timeout_s=timeout_s)
             await self._send_commit(rest, is_clean=False, timeout_s=timeout_s)
 

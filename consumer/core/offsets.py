@@ -49,6 +49,7 @@ class _Partition:
         "in_flight",
         "in_flight_bytes",
         "is_fenced",
+        "is_last_suspect",
         "last_offset",
         "uncommitted",
     )
@@ -62,6 +63,7 @@ class _Partition:
         self.in_flight = 0
         self.in_flight_bytes = 0
         self.is_fenced = False
+        self.is_last_suspect = False
 
     def issue(self, offset: int, size_bytes: int, now: float) -> Ack:
         if offset <= self.last_offset:
@@ -94,23 +96,34 @@ class OffsetTracker:
     def __init__(self) -> None:
         self._partitions: dict[TopicPartition, _Partition] = {}
 
-    def issue(self, tp: TopicPartition, offset: int, *, now: float = 0.0, size_bytes: int = 0) -> Ack:
-        """Promise to settle this record.
+    def issue(
+        self, tp: TopicPartition, offset: int, *, now: float = 0.0, size_bytes: int = 0, may_repeat: bool = False
+    ) -> Ack:
+        """Promise to settle this record; `may_repeat` when an earlier owner may have handled it already.
 
         Raises ValueError when a record of the same assignment arrives out of order.
         """
         partition = self._partitions.get(tp)
         if partition is None:
             partition = self._partitions[tp] = _Partition()
+        partition.is_last_suspect = may_repeat
         return partition.issue(offset, size_bytes, now)
 
-    def committable(self) -> dict[TopicPartition, int]:
-        """Next offset to read, for each partition where it moved since the last `committed`."""
+    def committable(self, *, again: bool = False) -> dict[TopicPartition, int]:
+        """Next offset to read, for each partition where it moved since the last `committed`, or `again` for all."""
         return {
             tp: partition.committable
             for tp, partition in self._partitions.items()
-            if partition.committable is not None and partition.committable != partition.committed
+            if partition.committable is not None and (again or partition.committable != partition.committed)
         }
+
+    def is_clean(self, tp: TopicPartition) -> bool:
+        """Nothing beyond the committable offset was handled, by us or by an earlier owner.
+
+        Where the last record that we received was still suspect, those after it are, too.
+        """
+        partition = self._partitions.get(tp)
+        return partition is None or (not partition.acks and not partition.is_last_suspect)
 
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Remember what Kafka confirmed.  An offset never goes back within one assignment."""
