@@ -131,9 +131,10 @@ class Limiter:
         return max(1, int(min(limit * self._share, self._window(now)) + 1e-9))
 
     def _window(self, now: float) -> float:
+        """The pause after a 429 is no sign that more is possible: growth begins when it ends."""
         if self._broke_at is None:
             return float(self._max_concurrency)
-        phase = (now - self._shrunk_at) / _PLATEAU_S - 1.0
+        phase = max(0.0, now - max(self._shrunk_at, self._paused_until)) / _PLATEAU_S - 1.0
         return max(1.0, self._broke_at * (1.0 + phase**3 / 2.0))
 
     def set_share(self, share: float) -> None:
