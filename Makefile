@@ -58,6 +58,7 @@ schemas: $(INSTALLED) ## write the published schemas anew from the models
 	@$(PY) -m schemas
 
 bench: $(INSTALLED) ## measure throughput, latency and memory
+	@$(PYTHON) -m pip --python $(PY) --disable-pip-version-check install --quiet --require-hashes -r requirements/bench.txt
 	@$(PY) -m bench $(ARGS)
 
 manifests: $(INSTALLED) ## render and check what Kubernetes is given
@@ -70,6 +71,7 @@ lock: $(INSTALLED) ## renew the locked requirements
 	@$(LOCK) pyproject.toml --output-file requirements/run.txt
 	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra sandbox --output-file requirements/sandbox.txt
 	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra sandbox --group dev --output-file requirements/dev.txt
+	@$(LOCK) --constraint requirements/dev.txt --group bench --output-file requirements/bench.txt
 	@$(LOCK) --group image --output-file requirements/image.txt
 	@git diff --stat -- requirements
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import scenarios
+from bench.plots import draw
 from bench.scenarios import Figure, Sizes
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def _save(figures: dict[str, Figure], sizes: Sizes, out: Path, console: Console)
     }
     about = {"messages": sizes.messages, "people": sizes.people, "latency_median_s": sizes.latency_s}
     (out / "results.json").write_text(json.dumps({"sizes": about, "figures": rows}, indent=2) + "\n", "utf-8")
-    console.print(f"written to {out}/results.json")
+    drawn = draw(figures, out)
+    console.print(f"written to {out}: results.json {' '.join(path.name for path in drawn)}")
 
 
 if __name__ == "__main__":

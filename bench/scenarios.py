@@ -77,7 +77,7 @@ def span_of(calls: list[dict[str, Any]]) -> float:
 def bound_of(calls: list[dict[str, Any]]) -> float:
     """Messages a second that ten slots allow at the latency which these calls had."""
     latencies = [call["finished_at_s"] - call["started_at_s"] for call in calls]
-    return HEAVY_SLOTS * RECORDS_PER_CALL / statistics.mean(latencies)
+    return HEAVY_SLOTS * RECORDS_PER_CALL / float(statistics.mean(latencies))
 
 
 async def _finished(running: Rig, since: int, operation: str) -> list[dict[str, Any]]:
@@ -153,10 +153,10 @@ async def _baseline_cpu_us(sizes: Sizes) -> float:
         await running.produce(Load(count, count, prefix="base").events())
         async with running.consumer("bench.baseline", "1") as consumer:
             await settled(running, consumer, messages=1, notes=None)
-            before = consumer.cpu_s()
+            before: float = consumer.cpu_s()
             already = (await running.zoho.state())["records"]["Messages"]
             await settled(running, consumer, messages=count, notes=None)
-            return (consumer.cpu_s() - before) / (count - already) * 1e6
+            return (consumer.cpu_s() - before) / (count - int(already)) * 1e6
 
 
 async def against_baselines(sizes: Sizes, figures: dict[str, Figure]) -> None:
