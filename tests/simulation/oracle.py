@@ -1,0 +1,269 @@
+"""What was promised, checked against the only witnesses: the topic, the committed offsets, the dead letters, Zoho.
+
+Known limits are not excused in general but one by one: a double lead or note is excused only where the call that made
+the younger one had lost its caller, or came while two processes held the same message.  What is excused is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from consumer.core.model import NotePolicy
+from consumer.core.phones import Phones
+from consumer.zoho.notes import Dialog, marker_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandbox.zoho import Effect, ZohoEngine
+    from tests.simulation.broker import Broker, Letter, SimSource
+    from tests.simulation.wire import Wire
+
+POISON, SKIP, EVENT = "poison", "skip", "event"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a record asks for, as its producer knows it."""
+
+    kind: str
+    message_id: str = ""
+    phone: str = ""
+    """E.164."""
+    dialog_id: str | None = None
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the producers published."""
+
+    records: dict[tuple[int, int], Expected] = field(default_factory=dict)
+    places_of: defaultdict[str, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, place: tuple[int, int], expected: Expected) -> None:
+        """One more record."""
+        self.records[place] = expected
+        if expected.kind == EVENT:
+            self.places_of[expected.message_id].append(place)
+
+
+class Oracle:
+    """Watches each commit while it happens, and judges the whole at the end."""
+
+    def __init__(self, broker: Broker, engine: ZohoEngine, wire: Wire, ledger: Ledger, *, policy: NotePolicy) -> None:
+        self.broker = broker
+        self.engine = engine
+        self.wire = wire
+        self.ledger = ledger
+        self.policy = policy
+        self.violations: list[str] = []
+        self.excused: Counter[str] = Counter()
+        self.phones = Phones(None)
+        self._read_effects = 0
+        self._messages: dict[str, str] = {}
+        self._notes: set[str] = set()
+        self._oldest: dict[str, str] = {}
+        self._letters: Counter[tuple[int, int]] = Counter()
+        self._note_letters: set[str] = set()
+        self._checked = [0] * len(broker.log)
+        broker.on_commit = self.committed
+        broker.on_letter = self.lettered
+
+    # While it runs
+
+    def lettered(self, letter: Letter) -> None:
+        """A dead letter was stored."""
+        self._letters[letter.place] += 1
+        expected = self.ledger.records.get(letter.place)
+        if expected is not None and letter.header("dlq.stage") == "note":
+            self._note_letters.add(self._marker(expected))
+
+    def committed(self, member: SimSource, offsets: Mapping[int, int]) -> None:
+        """Nothing unsettled may lie before a committed offset."""
+        self._read()
+        for partition, offset in offsets.items():
+            for at in range(self._checked[partition], offset):
+                why = self._unsettled((partition, at), offsets)
+                if why:
+                    now = self.broker.loop.time()
+                    name = member.life.name
+                    self.violations.append(f"committed too far: {partition}/{at} {why} ({name} at {now:.1f})")
+            self._checked[partition] = max(self._checked[partition], offset)
+
+    def _read(self) -> None:
+        self.engine.settle()
+        for effect in self.engine.journal.effects[self._read_effects :]:
+            if effect.kind == "create":
+                self._created(effect)
+        self._read_effects = len(self.engine.journal.effects)
+
+    def _created(self, effect: Effect) -> None:
+        values = effect.row.values
+        if effect.module == "CustomModule1":
+            message_id = str(values["Message_ID"])
+            self._messages.setdefault(message_id, effect.record_id)
+            self._oldest.setdefault(self._marker_of(values.get("Dialog_ID"), str(values["Phone"])), message_id)
+        elif effect.module == "Notes":
+            self._notes.add(marker_in(str(values.get("Note_Title"))))
+
+    def _unsettled(self, place: tuple[int, int], offsets: Mapping[int, int]) -> str:
+        expected = self.ledger.records[place]
+        if expected.kind == SKIP or self._letters[place]:
+            return ""
+        if expected.kind == POISON:
+            return "poison without dead letter"
+        if expected.message_id not in self._messages:
+            return "message not written"
+        marker = self._marker(expected)
+        if marker in self._notes or marker in self._note_letters or self._is_owed_elsewhere(marker, offsets):
+            return ""
+        return "note not written"
+
+    def _is_owed_elsewhere(self, marker: str, offsets: Mapping[int, int]) -> bool:
+        """The dialog's oldest message is not committed yet: its note comes with it."""
+        if self.policy is NotePolicy.PER_MESSAGE:
+            return False
+        oldest = self._oldest.get(marker)
+        return any(
+            at >= offsets.get(partition, self._checked[partition])
+            for partition, at in self.ledger.places_of.get(oldest or "", ())
+        )
+
+    def _marker(self, expected: Expected) -> str:
+        if self.policy is NotePolicy.PER_MESSAGE:
+            return marker_of(f"message\0{expected.message_id}")
+        return self._marker_of(expected.dialog_id, expected.phone)
+
+    def _marker_of(self, dialog_id: str | None, phone: str) -> str:
+        return (Dialog(dialog_id) if dialog_id else Dialog(None, phone)).marker()
+
+    # At the end
+
+    def judge(self) -> list[str]:
+        """Every broken promise."""
+        self._read()
+        self._judge_records()
+        self._judge_letters()
+        self._judge_messages()
+        self._judge_notes()
+        self._judge_leads()
+        return self.violations
+
+    def _judge_records(self) -> None:
+        nothing: dict[int, int] = {number: len(records) for number, records in enumerate(self.broker.log)}
+        for place in self.ledger.records:
+            why = self._unsettled(place, nothing)
+            if why:
+                self.violations.append(f"lost: {place[0]}/{place[1]} {why}")
+
+    def _judge_letters(self) -> None:
+        for place, count in self._letters.items():
+            if count > 1:
+                self.violations.append(f"dead letter {place} {count} times")
+        for letter in self.broker.letters:
+            raw = self.broker.log[letter.place[0]][letter.place[1]]
+            kept = [pair for pair in letter.headers if not pair[0].startswith("dlq.")]
+            original = [pair for pair in raw.headers if not pair[0].startswith("dlq.")]
+            if (letter.key, letter.value, kept) != (raw.key, raw.value, original):
+                self.violations.append(f"dead letter {letter.place} is not the record")
+            if self.ledger.records[letter.place].kind == SKIP:
+                self.violations.append(f"dead letter {letter.place} of a record to be skipped")
+
+    def _rows(self, module: str) -> list[Any]:
+        org = self.engine.org
+        return list(org.table(org.schema.module(module)))
+
+    def _judge_messages(self) -> None:
+        counts = Counter(row.values["Message_ID"] for row in self._rows("CustomModule1"))
+        self.violations += [f"message {key} {count} times" for key, count in counts.items() if count > 1]
+        creates = Counter(
+            effect.row.values["Message_ID"]
+            for effect in self.engine.journal.effects
+            if effect.module == "CustomModule1" and effect.kind == "create"
+        )
+        self.violations += [f"message {key} created {count} times" for key, count in creates.items() if count > 1]
+        for row in self._rows("CustomModule1"):
+            self._judge_content(row.values)
+
+    def _judge_content(self, values: dict[str, Any]) -> None:
+        places = self.ledger.places_of.get(str(values["Message_ID"]), [])
+        events = [self.ledger.records[place] for place in places]
+        if not any(values["Body"] == event.text and values["Phone"] == event.phone for event in events):
+            self.violations.append(f"message {values['Message_ID']} holds what nobody sent")
+
+    def _judge_notes(self) -> None:
+        by_marker: defaultdict[str, list[Any]] = defaultdict(list)
+        for row in self._rows("Notes"):
+            by_marker[marker_in(str(row.values["Note_Title"]))].append(row)
+        shared = self._shared_markers()
+        for marker, rows in by_marker.items():
+            if len(rows) < 2:
+                continue
+            if any(self._is_orphan(row.id) for row in rows):
+                self.excused["note of a caller that was gone"] += 1
+            elif marker in shared:
+                self.excused["note of a message on two partitions"] += 1
+            else:
+                self.violations.append(f"note {marker} {len(rows)} times: {[self._made(row.id) for row in rows]}")
+
+    def _shared_markers(self) -> set[str]:
+        """Notes of messages that were published to more than one partition."""
+        found: set[str] = set()
+        for places in self.ledger.places_of.values():
+            if len({partition for partition, _ in places}) > 1:
+                found.update(self._marker(self.ledger.records[place]) for place in places)
+        return found
+
+    def _create_effect(self, record_id: str) -> Effect:
+        effects = self.engine.journal.effects
+        return next(effect for effect in effects if effect.record_id == record_id and effect.kind == "create")
+
+    def _is_orphan(self, record_id: str) -> bool:
+        """The call that made it has lost its caller, or its answer."""
+        call = self._create_effect(record_id).call
+        return call in self.wire.fates and self.wire.fates[call].answered_at is None
+
+    def _made(self, record_id: str) -> str:
+        effect = self._create_effect(record_id)
+        fate = self.wire.fates.get(effect.call)
+        return f"{record_id[-6:]} by {fate.life.name if fate else 'user'} at {effect.at_s:.1f} call {effect.call}"
+
+    def _judge_leads(self) -> None:
+        by_person: defaultdict[str, list[Any]] = defaultdict(list)
+        for row in [*self._rows("Leads"), *self._rows("Contacts")]:
+            for phone in {self._canonical(row.values.get(name)) for name in ("Phone", "Mobile")} - {None}:
+                if not row.is_converted:
+                    by_person[self.phones.person(str(phone)).key].append(row)
+        for person, rows in by_person.items():
+            made = [row for row in rows if self._create_effect(row.id).call]
+            if len(rows) > 1 and made:
+                self._judge_double(person, rows, made)
+
+    def _judge_double(self, person: str, rows: list[Any], made: list[Any]) -> None:
+        youngest = max(rows, key=lambda row: row.id)
+        if not self._create_effect(youngest.id).call:
+            return  # a user made it after ours stood
+        if self._is_hidden(rows, made):
+            self.excused["person whom the search index did not show yet"] += 1
+        elif any(self._is_orphan(row.id) for row in made):
+            self.excused["lead of a caller that was gone"] += 1
+        else:
+            self.violations.append(f"person {person} {len(rows)} times: {[self._made(row.id) for row in rows]}")
+
+    def _is_hidden(self, rows: list[Any], made: list[Any]) -> bool:
+        """A user typed the number in a form of his own, and the search index lagged when ours was made."""
+        lag_s = self.engine.config.search_lag_s[1]
+        theirs = [row for row in rows if row not in made]
+        created_at_s = max(self._create_effect(row.id).at_s for row in made)
+        return any(created_at_s - lag_s < row.modified_at_s <= created_at_s for row in theirs)
+
+    def _canonical(self, raw: str | None) -> str | None:
+        return self.phones.canonical(raw) if raw else None
+
+
+def marker_in(title: str) -> str:
+    """The marker at the end of a note's title."""
+    return title.rpartition("[")[2].rstrip("] ")

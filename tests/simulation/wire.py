@@ -1,0 +1,110 @@
+"""The way to the Zoho sandbox without sockets, and who had asked for each call.
+
+A request travels, takes effect, and its answer travels back, whatever has become of the caller meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from consumer.core.errors import TransientError
+from consumer.zoho.api import API_VERSION, Call, Reply
+from consumer.zoho.http import read_reply
+from sandbox.zoho import DropKind, Request, Response, ZohoEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from tests.virtual_time import Life, MortalLoop
+
+
+@dataclass(slots=True)
+class Fate:
+    """What one call to the engine looked like to its caller."""
+
+    life: Life
+    sent_at: float
+    answered_at: float | None = None
+    """None: the caller died, gave up, or got no readable answer."""
+
+
+@dataclass(slots=True)
+class Wire:
+    """All calls of all processes."""
+
+    loop: MortalLoop
+    engine: ZohoEngine
+    rng: Random
+    fates: dict[int, Fate] = field(default_factory=dict)
+    is_cut: bool = False
+    """Nobody reaches Zoho."""
+
+    async def exchange(self, request: Request, life: Life) -> tuple[Response, Fate]:
+        """Raises ConnectionRefusedError when the way is cut."""
+        if self.is_cut:
+            await asyncio.sleep(0.05)
+            raise ConnectionRefusedError
+        fate = Fate(life, self.loop.time())
+        response = await asyncio.shield(self.loop.spawn(self._carry(request, fate), None))
+        return response, fate
+
+    async def _carry(self, request: Request, fate: Fate) -> Response:
+        await asyncio.sleep(self.rng.random() * 0.1)
+        flight = self.engine.begin(request)
+        self.fates[flight.call.number] = fate
+        await asyncio.sleep(flight.delay_s)
+        response = self.engine.finish(flight)
+        await asyncio.sleep(self.rng.random() * 0.1)
+        return response
+
+
+class WireSend:
+    """The innermost `Send`, with the same meaning of broken connections as `HttpSend`."""
+
+    def __init__(self, wire: Wire, life: Life, *, timeout_s: float, on_credits: Callable[[int], None]) -> None:
+        self._wire = wire
+        self._life = life
+        self._timeout_s = timeout_s
+        self._on_credits = on_credits
+
+    async def __call__(self, call: Call) -> Reply:
+        request = Request.build(
+            call.method, f"/crm/{API_VERSION}{call.path}", token=call.token, params=dict(call.params), json=call.body
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response, fate = await self._wire.exchange(request, self._life)
+                if response.drop is DropKind.HANG:
+                    await asyncio.Event().wait()
+        except ConnectionRefusedError:
+            raise TransientError("CONNECT_FAILED") from None
+        except TimeoutError:
+            raise TransientError("TIMEOUT", wrote_maybe=call.is_write) from None
+        if response.drop is not None:
+            raise TransientError("CONNECTION_LOST", wrote_maybe=call.is_write)
+        if left := response.headers.get("X-API-CREDITS-REMAINING"):
+            self._on_credits(int(left))
+        reply = read_reply(call, response.status, response.headers, response.body)
+        fate.answered_at = self._wire.loop.time()
+        return reply
+
+
+class WireTokens:
+    """The token endpoint."""
+
+    def __init__(self, wire: Wire, life: Life) -> None:
+        self._wire = wire
+        self._life = life
+
+    async def __call__(self, form: dict[str, str]) -> tuple[int, object]:
+        request = Request.build("POST", "/oauth/v2/token", form=form)
+        try:
+            response, _ = await self._wire.exchange(request, self._life)
+            if response.drop is not None:
+                raise TransientError("TOKEN_NO_ANSWER")
+            return response.status, response.json()
+        except (ConnectionRefusedError, ValueError):
+            raise TransientError("TOKEN_NO_ANSWER") from None
