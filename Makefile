@@ -43,7 +43,7 @@ test: $(INSTALLED) ## every test; ARGS narrows it down
 
 check: $(INSTALLED) ## lint, format, types, room rules, dependencies, spelling, published schemas
 	@echo "== lint";         $(BIN)/ruff check --quiet --output-format concise
-	@echo "== format";       $(BIN)/ruff format --quiet --check
+	@echo "== format";       $(BIN)/ruff format --quiet --check --output-format concise
 	@echo "== types";        $(BIN)/mypy $(CODE)
 	@echo "== rooms";        $(BIN)/lint-imports --no-logo
 	@echo "== dependencies"; $(BIN)/deptry .
