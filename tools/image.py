@@ -211,7 +211,6 @@ def _environment(servers: str, zoho: dict[str, str], url: str) -> dict[str, str]
         "ZOHO_API_DOMAIN": zoho["url"],
         "KAFKA_BOOTSTRAP_SERVERS": servers,
         "KAFKA_PRODUCER_IDEMPOTENCE": "false",
-        "KAFKA_ALLOW_PLAINTEXT": "true",
         "SYNC_MESSAGES_SINCE": "2026-01-01T00:00:00+00:00",
         "HTTP_HOST": "127.0.0.1",
         "HTTP_PORT": url.rpartition(":")[2],
