@@ -46,6 +46,8 @@ class Call:
     """Must not be repeated blindly when its answer was lost."""
     is_optional: bool = False
     """Nobody waits for it: a scope that it lacks stops no work."""
+    is_wanted: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
+    """Asked right before it is sent, however long it had to wait: false when somebody else does it by now."""
     token: str | None = field(default=None, repr=False)
 
 

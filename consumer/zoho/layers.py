@@ -93,12 +93,16 @@ class Turnstile:
 
 
 def limited(send: Send, turnstile: Turnstile, *, backoff: Backoff, random: Callable[[], float]) -> Send:
-    """Every attempt takes a permit; a 429 pauses all calls, for as long as Zoho asks or with jittered backoff."""
+    """Every attempt takes a permit; a 429 pauses all calls, for as long as Zoho asks or with jittered backoff.
+
+    Raises TransientError for a call that nobody wants any more by the time that it may go.
+    """
 
     async def send_limited(call: Call) -> Reply:
         limiter = turnstile.limiter
         permit = await turnstile.enter(call.cost)
         try:
+            _check_wanted(call)
             reply = await send(call)
             limiter.succeeded(permit)
             return reply
@@ -110,6 +114,11 @@ def limited(send: Send, turnstile: Turnstile, *, backoff: Backoff, random: Calla
             turnstile.leave(permit)
 
     return send_limited
+
+
+def _check_wanted(call: Call) -> None:
+    if not call.is_wanted():
+        raise TransientError("NOT_OURS_ANY_MORE")
 
 
 def retried(send: Send, *, backoff: Backoff, random: Callable[[], float], attempts: int = 4) -> Send:

@@ -10,7 +10,7 @@ dialog at once, and after a crash the redelivered message finds out the same way
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from consumer.zoho.messages import UNIQUE_FIELD, zoho_datetime
 from consumer.zoho.people import age_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
     from consumer.core.links import Links
@@ -116,9 +116,10 @@ def _content(delivery: Delivery, links: Links, *, with_text: bool) -> str:
     return "\n".join(filter(None, lines))
 
 
-async def write(send: Send, rows: list[dict[str, Any]]) -> list[RowAnswer]:
-    """Write up to 100 notes, of different parents."""
-    reply = await send(write_call(Operation.CREATE_NOTES, "/Notes", rows))
+async def write(send: Send, rows: list[dict[str, Any]], *, is_wanted: Callable[[], bool]) -> list[RowAnswer]:
+    """Write up to 100 notes, of different parents; not at all when they are not wanted at the last moment."""
+    call = write_call(Operation.CREATE_NOTES, "/Notes", rows)
+    reply = await send(replace(call, is_wanted=is_wanted))
     return row_answers(reply.rows(), expected=len(rows))
 
 

@@ -385,8 +385,9 @@ class People:
         for person in people:
             hits = hits_of.get(person.key, [])
             parents = list({parent for hit in hits if (parent := await self._parent_of_row(*hit))})
-            if (doubted := self._doubted.get(person.key)) in parents and not await self._exists(doubted):
-                parents.remove(doubted)
+            if (doubted := self._doubted.get(person.key)) in parents:
+                parents = [parent for parent in parents if parent != doubted]
+                parents += [parent] if (parent := await self._now(doubted)) else []
             if len(parents) > 1:
                 self._observer.person_ambiguous(len(parents))
             if chosen := self._policy.choose(parents):
@@ -417,9 +418,10 @@ class People:
             return await self._contact_of(record_id, row)
         return Parent(module, record_id)
 
-    async def _exists(self, parent: Parent) -> bool:
-        """Is the record there?  A link to it was refused, but that can have other causes."""
-        return bool(await self._read(parent))
+    async def _now(self, parent: Parent) -> Parent | None:
+        """What became of a record: itself, the contact of a converted lead, or nothing."""
+        row = await self._read(parent)
+        return await self._parent_of_row(parent.module, row) if row else None
 
     async def _read(self, parent: Parent) -> dict[str, Any]:
         """The whole record; empty when there is none."""
@@ -528,28 +530,43 @@ class People:
         hits = self._hits([person for person, _ in made.values()], [(Module.LEADS, row) for row in rows])
         settled: dict[str, Found] = {}
         for key, (_, ours) in made.items():
-            ids = [str(row["id"]) for _, row in hits.get(key, []) if row.get("id")]
-            kept = min([*ids, ours.id], key=age_key)
-            settled[key] = ours if kept == ours.id else await self._withdraw(ours, kept)
+            older = [parent for _, row in hits.get(key, []) if (parent := _lead_of(row)) and _is_older(parent, ours)]
+            kept = await self._first_living(older)
+            settled[key] = await self._withdraw(ours, kept) if kept else ours
             del self._unsettled[key]
         return settled
 
-    async def _withdraw(self, ours: Parent, kept_id: str) -> Found:
+    async def _first_living(self, leads: list[Parent]) -> Parent | None:
+        """The oldest that is a lead indeed: a converted one may stay in the list, and was passed over before."""
+        for lead in sorted(leads, key=lambda lead: age_key(lead.id)):
+            if await self._now(lead) == lead:
+                return lead
+        return None
+
+    async def _withdraw(self, ours: Parent, kept: Parent) -> Found:
         """Take back the lead that we made a moment ago: nothing points at it yet.  A repeated deletion does no harm."""
         call = Call(Operation.DELETE_LEADS, "DELETE", f"/{Module.LEADS}/{ours.id}", is_optional=True)
         try:
             await self._send(call)
             is_deleted = True
         except RefusedError:
-            is_deleted = not await self._exists(ours)
+            is_deleted = not await self._read(ours)
         except SyncError:
             is_deleted = False
-        self._observer.lead_withdrawn(ours.id, kept_id, is_deleted=is_deleted)
-        return Parent(Module.LEADS, kept_id)
+        self._observer.lead_withdrawn(ours.id, kept.id, is_deleted=is_deleted)
+        return kept
 
 
 def _where(criteria: list[str]) -> str:
     return coql.any_of(criteria) if len(criteria) > 1 else f"({criteria[0]})"
+
+
+def _lead_of(row: dict[str, Any]) -> Parent | None:
+    return Parent(Module.LEADS, str(row["id"])) if row.get("id") else None
+
+
+def _is_older(one: Parent, other: Parent) -> bool:
+    return age_key(one.id) < age_key(other.id)
 
 
 def _lookup_id(row: dict[str, Any], *path: str) -> str | None:

@@ -288,7 +288,9 @@ class ZohoSink:
         if dialog not in owners:
             return group[0]
         owner = self._written[dialog].get(owners[dialog])
-        return group[0] if owner is not None and owner.parent is None else owner
+        if owner is None or not owner.is_wanted():
+            return None
+        return owner if owner.parent is not None else group[0]
 
     def _dialog_outcomes(
         self, dialog: Dialog, owner: Delivery, group: list[Delivery], outcome: StageOutcome
@@ -355,6 +357,14 @@ class ZohoSink:
         return dialog_of(delivery).marker() if is_dialog else notes.message_marker(delivery)
 
     async def _create(self, deliveries: list[Delivery]) -> list[StageOutcome]:
+        """Not for those that were taken away meanwhile: their next owner has looked already, and is at it."""
+        ready = [delivery for delivery in deliveries if delivery.is_wanted() and delivery.parent]
+        outcomes: dict[int, StageOutcome] = {id(delivery): Deferred("NOT_READY") for delivery in deliveries}
+        if ready:
+            outcomes.update(zip(map(id, ready), await self._create_ready(ready), strict=True))
+        return [outcomes[id(delivery)] for delivery in deliveries]
+
+    async def _create_ready(self, deliveries: list[Delivery]) -> list[StageOutcome]:
         outcomes = await in_parts(
             deliveries,
             self._create_part,
@@ -368,7 +378,7 @@ class ZohoSink:
     async def _create_part(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
         rows = [notes.note_of(delivery, self._policy, self._links, self._schema) for delivery in deliveries]
         try:
-            answers = await notes.write(self._send, rows)
+            answers = await notes.write(self._send, rows, is_wanted=lambda: all(d.is_wanted() for d in deliveries))
         except RefusedError:
             raise
         except SyncError as error:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.core.backoff import Backoff
 from consumer.core.limits import DAY_S, Cost, CreditLedger, Gate, Limiter, Permit, Wait
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LIGHT, HEAVY = Cost(), Cost(credits=10, is_heavy=True)
 BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
@@ -204,46 +199,63 @@ STEPS = st.lists(
 )
 
 
+class Machine:
+    """A limiter, and what it must never do."""
+
+    def __init__(self, limit: int, budget: int | None) -> None:
+        self.limit = limit
+        self.budget = budget
+        self.limiter = Limiter(max_concurrency=limit, daily_credits=budget)
+        self.flight: list[Permit] = []
+        self.spent: list[tuple[float, int]] = []
+
+    def step(self, what: str, now: float, pick: int) -> None:
+        """One thing happens."""
+        if what in ("light", "heavy"):
+            self._call(Cost(credits=1 + pick, is_heavy=what == "heavy"), now)
+        elif what == "share":
+            self.limiter.set_share(pick / 30 if self.budget is None else 1.0)
+        elif what == "report":
+            self.limiter.credits_reported(pick, now)
+        elif self.flight:
+            self._end(what, self.flight.pop(pick % len(self.flight)), now)
+
+    def _call(self, cost: Cost, now: float) -> None:
+        calls, heavy = self.limiter.capacity(now), self.limiter.capacity(now, is_heavy=True)
+        verdict = self.limiter.acquire(cost, now)
+        if isinstance(verdict, Wait):
+            assert self.flight if verdict.seconds is None else verdict.seconds > 0
+            return
+        self.flight.append(verdict)
+        self.spent.append((now, cost.credits))
+        assert len(self.flight) <= calls
+        assert not cost.is_heavy or sum(each.cost.is_heavy for each in self.flight) <= min(10, heavy)
+        in_a_day = sum(amount for at, amount in self.spent if at > now - DAY_S)
+        assert self.budget is None or in_a_day <= self.budget
+
+    def _end(self, what: str, permit: Permit, now: float) -> None:
+        if what == "throttle":
+            self.limiter.throttled(permit, now, backoff=BACKOFF, random=0.3)
+        elif what == "succeed":
+            self.limiter.succeeded(permit)
+        self.limiter.release(permit)
+
+    def check(self, now: float) -> None:
+        """Holds at any time."""
+        assert self.limiter.in_flight == len(self.flight)
+        assert self.limiter.heavy_in_flight == sum(permit.cost.is_heavy for permit in self.flight)
+        assert 1 <= self.limiter.capacity(now) <= self.limit
+
+
 @given(STEPS, st.integers(1, 30), st.one_of(st.none(), st.integers(1, 500)))
-def test_whatever_comes_the_limits_hold(
-    steps: Iterable[tuple[str, float, int]], limit: int, budget: int | None
-) -> None:
+def test_whatever_comes_the_limits_hold(steps: list[tuple[str, float, int]], limit: int, budget: int | None) -> None:
     """For any order of calls, ends, 429s, changing shares and jumping clocks."""
-    limiter = Limiter(max_concurrency=limit, daily_credits=budget)
-    flight: list[Permit] = []
-    spent: list[tuple[float, int]] = []
+    machine = Machine(limit, budget)
     now = 0.0
     for what, gap, pick in steps:
         now += gap
-        if what in ("light", "heavy"):
-            cost = Cost(credits=1 + pick, is_heavy=what == "heavy")
-            before = (limiter.capacity(now), limiter.capacity(now, is_heavy=True))
-            verdict = limiter.acquire(cost, now)
-            if isinstance(verdict, Permit):
-                flight.append(verdict)
-                spent.append((now, cost.credits))
-                assert len(flight) <= max(1, before[0])
-                assert not cost.is_heavy or sum(each.cost.is_heavy for each in flight) <= min(10, before[1])
-                if budget is not None:
-                    in_a_day = sum(amount for at, amount in spent if at > now - DAY_S)
-                    assert in_a_day <= budget
-            else:
-                assert verdict.seconds is None or verdict.seconds > 0
-                assert verdict.seconds is not None or flight
-        elif what == "share":
-            limiter.set_share(pick / 30 if budget is None else 1.0)
-        elif what == "report":
-            limiter.credits_reported(pick, now)
-        elif flight:
-            permit = flight.pop(pick % len(flight))
-            if what == "throttle":
-                limiter.throttled(permit, now, backoff=BACKOFF, random=0.3)
-            elif what == "succeed":
-                limiter.succeeded(permit)
-            limiter.release(permit)
-        assert limiter.in_flight == len(flight)
-        assert limiter.heavy_in_flight == sum(permit.cost.is_heavy for permit in flight)
-        assert 1 <= limiter.capacity(now) <= limit
+        machine.step(what, now, pick)
+        machine.check(now)
 
 
 # -- halts --------------------------------------------------------------------------------------------------------

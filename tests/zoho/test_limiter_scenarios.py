@@ -142,7 +142,7 @@ def test_a_slow_shoulder_costs_little() -> None:
 
 
 def test_the_end_of_the_days_credits_is_waited_for_gently() -> None:
-    """While all is refused, one call in half a minute asks; when it is over, work is back within a minute and a half."""
+    """While all is refused, one call in half a minute asks; when it is over, work is back in a minute and a half."""
 
     async def scenario() -> None:
         quota = Quota(lambda now: 0 if 100 <= now < 3700 else 20, constant)
