@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from consumer.web.view import Selection, Subject
 
-CRM = "https://crm.zoho.example"
+CRM = "http://crm.zoho.example"
 
 
 def letter(
