@@ -288,9 +288,7 @@ class ZohoSink:
         if dialog not in owners:
             return group[0]
         owner = self._written[dialog].get(owners[dialog])
-        if owner is None or not owner.is_wanted():
-            return None
-        return owner if owner.parent is not None else group[0]
+        return group[0] if owner is not None and owner.parent is None else owner
 
     def _dialog_outcomes(
         self, dialog: Dialog, owner: Delivery, group: list[Delivery], outcome: StageOutcome
