@@ -155,6 +155,15 @@ def test_point_36_row_k_fails_with_a_chosen_code(failure: str, commit: bool) -> 
     assert (stored(zoho), fault.fired) == (3 if commit else 2, 1)
 
 
+def test_point_36_details_point_at_the_row_unless_given() -> None:
+    """The row's error names its place, or whatever the plan says."""
+    zoho = Zoho()
+    zoho.plan(FailRow(code="RECORD_LOCKED", index=1))
+    zoho.plan(FailRow(code="DUPLICATE_DATA", index=1, details={"id": "7"}), match=Match(nth=2))
+    shown = [items(zoho.insert("Leads", ROW, ROW))[1]["details"] for _ in range(2)]
+    assert shown == [{"api_name": "id", "json_path": "$.data[1].id"}, {"id": "7"}]
+
+
 def test_point_36_row_can_be_chosen_by_a_value() -> None:
     """The row may be chosen by what it holds, wherever it stands, as often as it comes."""
     zoho = Zoho()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,6 +112,17 @@ def test_point_31_org_and_current_user() -> None:
     assert [user["id"] for user in users["users"]] == [zoho.engine.org.user.id]
     assert users["info"]["count"] == 1
     assert code(zoho.get("users", type="Everyone")) == "PATTERN_NOT_MATCHED"
+
+
+def test_point_31_active_users_are_a_part_of_all_users() -> None:
+    """An inactive user is among all users only."""
+    zoho = Zoho()
+    colleague = replace(zoho.engine.org.user, id="1", is_active=False)
+    zoho.engine.org.users["1"] = colleague
+    shown = {
+        kind: len(zoho.get("users", type=kind).json()["users"]) for kind in ("AllUsers", "ActiveUsers", "CurrentUser")
+    }
+    assert shown == {"AllUsers": 2, "ActiveUsers": 1, "CurrentUser": 1}
 
 
 def test_point_31_one_module_by_name_or_id() -> None:
@@ -287,8 +299,9 @@ def test_point_33_each_part_has_its_own_status() -> None:
 
 
 def test_point_33_at_most_five_parts() -> None:
-    """Six parts are too many, and none is too few."""
+    """Five parts pass, six are too many, and none is too few."""
     zoho = Zoho()
+    assert len(composite(zoho, *[sub("GET", "org")] * 5).json()["__composite_requests"]) == 5
     assert code(composite(zoho, *[sub("GET", "org")] * 6)) == "INVALID_DATA"
     assert code(composite(zoho)) == "MANDATORY_NOT_FOUND"
 

@@ -180,6 +180,17 @@ def test_point_04_retrying_prolongs_the_throttle(prolongs: bool) -> None:
     assert ("access_token" in answer.json()) is not prolongs
 
 
+def test_point_04_retrying_prolongs_unless_told() -> None:
+    """By default every refused attempt starts the ten minutes anew."""
+    zoho = Zoho()
+    for _ in range(11):
+        zoho.token_call()
+    zoho.clock.advance(599)
+    zoho.token_call()
+    zoho.clock.advance(599)
+    assert "access_token" not in zoho.token_call().json()
+
+
 def test_point_04_throttle_ends_with_its_window() -> None:
     """Ten quiet minutes later there is a token again."""
     zoho = Zoho()
@@ -257,6 +268,7 @@ def test_point_07_token_of_another_data_centre_is_refused() -> None:
         ("developer", "developer.zohoapis.com", 200),
         ("developer", "www.zohoapis.com", 401),
         ("sandbox", "sandbox.zohoapis.com", 200),
+        ("production", "zoho.internal", 200),
     ],
 )
 def test_point_07_wrong_host_gives_a_bare_401(org_type: str, host: str, status: int) -> None:

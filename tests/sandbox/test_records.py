@@ -66,7 +66,9 @@ def test_point_12_body_must_be_json_and_say_so() -> None:
     assert send(request.body, "application/json; charset=utf-8") == 201
     assert send(request.body[:-1], "application/json") == 400
     assert send(request.body, "application/octet-stream") == 415
-    assert send(b" " * 100 + request.body, "application/json") == 413
+    padding = 100 - len(request.body)
+    assert send(b" " * padding + request.body, "application/json") == 201
+    assert send(b" " * (padding + 1) + request.body, "application/json") == 413
 
 
 # 13, 14, 15: results
@@ -231,6 +233,21 @@ def test_point_16_upsert_needs_mandatory_fields_only_to_insert() -> None:
     rows = [{"Message_ID": "m1"}, {"Message_ID": "m2"}, {"Message_ID": "m1", "Name": ""}]
     answer = zoho.upsert("Messages", *rows, fields=["Message_ID"])
     assert codes(answer) == ["SUCCESS", "MANDATORY_NOT_FOUND", "MANDATORY_NOT_FOUND"]
+
+
+def test_point_16_a_converted_lead_is_not_matched() -> None:
+    """The e-mail of a lead that is closed makes a new lead."""
+    zoho = Zoho()
+    zoho.engine.steps.convert(zoho.lead(Email="e@x.org"))
+    assert items(zoho.upsert("Leads", {"Last_Name": "N", "Email": "e@x.org"}))[0]["action"] == "insert"
+
+
+def test_point_16_a_row_may_name_its_record() -> None:
+    """A row with `id` updates that record."""
+    zoho = Zoho()
+    lead_id = zoho.lead()
+    item = items(zoho.upsert("Leads", {"id": lead_id, "Company": "C"}))[0]
+    assert (item["action"], item["details"]["id"]) == ("update", lead_id)
 
 
 # 17, 18, 19: unique fields
@@ -486,6 +503,22 @@ def test_point_22_wrong_module_url_or_method(method: str, path: str, status: int
     assert (answer.status, code(answer)) == (status, expected)
 
 
+def test_point_22_module_without_api() -> None:
+    """A module that the API does not serve says so."""
+    zoho = Zoho()
+    zoho.engine.org.schema.named("Messages").api_supported = False
+    assert code(zoho.get("Messages", fields="Name")) == "NOT_SUPPORTED"
+    assert code(zoho.coql("select id from Messages where id = 1")) == "INVALID_MODULE"
+
+
+def test_point_22_external_ids_are_not_supported() -> None:
+    """A record cannot be addressed by an external id; saying so is better than ignoring it."""
+    zoho = Zoho()
+    request = zoho.request("GET", "Leads", fields="Last_Name")
+    headers = {**request.headers, "X-EXTERNAL": "Leads.Key"}
+    assert code(zoho.engine.handle(Request("GET", request.path, request.query, headers))) == "NOT_SUPPORTED"
+
+
 def test_point_22_unknown_parameter() -> None:
     """A query parameter that the call does not know is refused, or ignored by switch."""
     assert code(Zoho().get("Leads", fields="Last_Name", field="x")) == "INVALID_DATA"
@@ -594,6 +627,8 @@ def test_if_unmodified_since_protects_an_update() -> None:
     answer = zoho.engine.handle(Request("PUT", request.path, "", headers, request.body))
     assert (answer.status, code(answer)) == (412, "ALREADY_MODIFIED")
     assert zoho.dump("Leads")[0]["Company"] == "theirs"
+    current = {**request.headers, "If-Unmodified-Since": zoho.engine.org.time_text(START_S + 10)}
+    assert zoho.engine.handle(Request("PUT", request.path, "", current, request.body)).status == 200
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,11 @@ def test_point_27_longer_query_than_number_by_switch() -> None:
     assert zoho.search("Leads", phone="4155550100").status == 200
 
 
+def test_point_27_longest_phone_query() -> None:
+    """Fifty characters are a phone number still."""
+    assert Zoho().search("Leads", phone="1" * 50).status == 204
+
+
 @pytest.mark.parametrize("field", ["Phone", "Mobile", "Home_Phone", "Other_Phone"])
 def test_point_27_phone_looks_at_every_phone_field(field: str) -> None:
     """Each phone field of a module is searched."""
@@ -139,7 +144,8 @@ def test_point_27_phone_looks_at_every_phone_field(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["phone=+14155550100", "phone=%2B14155550100,", "phone=1%2C2%2C3", "phone=12", "phone=abc"]
+    "query",
+    ["phone=+14155550100", "phone=%2B14155550100,", "phone=1%2C2%2C3", "phone=12", "phone=abc", f"phone={'1' * 51}"],
 )
 def test_point_27_broken_phone_pattern_is_refused(query: str) -> None:
     """An unencoded plus, a comma, letters, or too few digits are a 400."""
