@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from consumer.settings import Settings
+
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = ("dev", "staging", "production")
+VARIABLES = {name.upper() for name in Settings.model_fields}
 
 
 class Rendered(NamedTuple):

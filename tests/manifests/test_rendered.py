@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from consumer.kafka import dead_letters, source
 from consumer.pipeline import _COMMIT_TIMEOUT_S, _POLL_S
 from consumer.settings import SECRETS, Settings
-from tests.manifests.conftest import K8S, OVERLAYS
+from tests.manifests.conftest import K8S, OVERLAYS, VARIABLES
 
 if TYPE_CHECKING:
     from tests.manifests.conftest import Rendered
 
 _EXIT_MARGIN_S = 5.0
-VARIABLES = {name.upper() for name in Settings.model_fields}
 
 
 def _environment(container: dict[str, Any]) -> dict[str, str]:
