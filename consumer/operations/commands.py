@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from consumer.operations.dlq.forecast import Forecast
     from consumer.operations.dlq.letters import Wanted
     from consumer.operations.dlq.replay import Plan, ReplayOptions, ReplayReport
+    from consumer.operations.doctor.findings import Finding
     from consumer.operations.terminal import Terminal
     from consumer.settings import Settings
 
@@ -40,6 +43,8 @@ dlq_cli = typer.Typer(name="dlq", help="Look into the dead-letter topic, and rep
 
 def register(cli: typer.Typer) -> None:
     """Add the commands of this room."""
+    cli.command()(auth)
+    cli.command()(doctor)
     cli.add_typer(dlq_cli)
 
 
@@ -92,6 +97,92 @@ def moment(text: str | None, *, now: datetime | None = None) -> datetime | None:
     except ValueError:
         raise OperationError("moment.bad", text=text[:40]) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+# -- doctor -----------------------------------------------------------------------------------------------------
+
+
+def doctor(is_json: Json = False, lang: Language = None) -> None:
+    """Check settings, Kafka and Zoho; change nothing.  Ends with 1 when a check failed."""
+    with _speaking(lang, is_json=is_json) as terminal:
+        from consumer.operations.doctor.findings import Status  # noqa: PLC0415
+        from consumer.operations.doctor.view import report_json, show_summary  # noqa: PLC0415
+
+        findings = _run(_doctor(terminal))
+        if is_json:
+            terminal.json(report_json(findings, terminal.lang))
+        else:
+            show_summary(terminal, findings)
+        if any(finding.status is Status.FAILED for finding in findings):
+            raise typer.Exit(1)
+
+
+async def _doctor(terminal: Terminal) -> list[Finding]:
+    from consumer.operations.doctor.examine import examine  # noqa: PLC0415
+    from consumer.operations.doctor.findings import failed  # noqa: PLC0415
+    from consumer.operations.doctor.view import show_finding  # noqa: PLC0415
+    from consumer.settings import SettingsError, load_settings  # noqa: PLC0415
+
+    findings: list[Finding] = []
+    try:
+        settings = load_settings(zoho_crm_enabled=False)
+    except SettingsError as error:
+        findings = [failed("environment", "bad", line=line) for line in error.lines]
+        settings = None
+    if settings is not None:
+        async for finding in examine(settings, is_enabled=_is_enabled()):
+            findings.append(finding)
+            if not terminal.is_json:
+                show_finding(terminal, finding)
+    return findings
+
+
+def _is_enabled() -> bool:
+    """The switch itself; a service that is on and lacks something counts as on."""
+    from consumer.settings import SettingsError, load_settings  # noqa: PLC0415
+
+    try:
+        return load_settings().zoho_crm_enabled
+    except SettingsError:
+        return True
+
+
+# -- auth -------------------------------------------------------------------------------------------------------
+
+_CONSENT_TIMEOUT_S = 600.0
+
+
+def auth(
+    dc: Annotated[str | None, typer.Option(help="Data centre: us, eu, in, au, jp, ca, sa, uk, cn.")] = None,
+    redirect_uri: Annotated[str | None, typer.Option(help="The client's Authorized Redirect URI.")] = None,
+    listen: Annotated[bool, typer.Option("--listen", help="Wait for the browser on this machine.")] = False,
+    code: Annotated[str | None, typer.Option(help="A code, of a self client say, or the redirected address.")] = None,
+    with_setup: Annotated[
+        bool, typer.Option("--with-setup", help="Also ask for the rights that `setup` needs.")
+    ] = False,
+    env_file: Annotated[Path, typer.Option(help="Where the credentials are written.")] = Path(".env"),
+    kubernetes: Annotated[str | None, typer.Option(metavar="NAME", help="Print a Secret of this name instead.")] = None,
+    print_token: Annotated[bool, typer.Option("--print", help="Print the refresh token instead.")] = False,
+    lang: Language = None,
+) -> None:
+    """Connect with Zoho: print the authorization address, take what comes back, keep the refresh token."""
+    with _speaking(lang) as terminal:
+        from consumer.operations.auth import secret_manifest, variables, write_env  # noqa: PLC0415
+        from consumer.operations.auth_dialog import AuthOptions, ask_and_connect, say_connected  # noqa: PLC0415
+        from consumer.operations.errors import OperationError  # noqa: PLC0415
+
+        if kubernetes and terminal.out.is_terminal:
+            raise OperationError("auth.on_screen")
+        options = AuthOptions(dc, redirect_uri, listen, code, with_setup, _CONSENT_TIMEOUT_S)
+        client, connected = _run(ask_and_connect(terminal, _settings(), options))
+        values = variables(client, connected)
+        if kubernetes:
+            sys.stdout.write(secret_manifest(kubernetes, values))
+        elif print_token:
+            sys.stdout.write(values["ZOHO_REFRESH_TOKEN"] + "\n")
+        else:
+            write_env(env_file, values)
+        say_connected(terminal, connected, values, None if kubernetes or print_token else env_file)
 
 
 # -- dead letters -----------------------------------------------------------------------------------------------
@@ -194,6 +285,7 @@ def dlq_replay(
     with _speaking(lang, is_json=is_json) as terminal:
         from consumer.operations.dlq.replay import ReplayOptions, plan  # noqa: PLC0415
         from consumer.operations.dlq.view import show_plan, show_report  # noqa: PLC0415
+        from consumer.operations.texts import phrase  # noqa: PLC0415
 
         settings = _settings()
         desk, wanted = desk_of(settings), _wanted(reason, stage, message_id, since, until)
@@ -205,7 +297,7 @@ def dlq_replay(
         if terminal.is_asking_possible and not yes:
             found = _run(plan(desk, wanted, options))
             show_plan(terminal, found, None)
-            if not found.total or not typer.confirm("?", err=True):
+            if not found.total or not typer.confirm(phrase(terminal.lang, "dlq.confirm"), err=True):
                 return
         report = _run(_replay(terminal, desk, wanted, options))
         show_report(terminal, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,4 +47,4 @@ def chosen_lang(given: str | None, environ: Mapping[str, str] | None = None) -> 
     environ = os.environ if environ is None else environ
     locale = next((environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environ.get(name)), "")
     lang = (given or locale).lower()[:2]
-    return cast("Lang", lang) if lang in LANGS else "en"
+    return lang if lang in LANGS else "en"

@@ -1,21 +1,25 @@
 """English."""
 
+# ruff: noqa: E501 - a sentence stays in one piece, so that it can be searched for
+
 from __future__ import annotations
 
 from consumer.operations.texts import Text
 
 TEXTS: dict[str, Text] = {
-    # -- all commands
+    # -- settings
     "settings.bad": Text(
         "The configuration is wrong:\n  {lines}",
         "The service would not start with it.",
         "Correct each variable in the environment or in .env, then repeat the command.",
     ),
+    # -- moment
     "moment.bad": Text(
         "“{text}” is no time.",
         "",
         "Write it as 2026-01-31T08:00:00Z, or as how long ago: 30m, 6h, 2d.",
     ),
+    # -- kafka
     "kafka.not_set": Text(
         "KAFKA_BOOTSTRAP_SERVERS is not set.",
         "Without it nothing is known about where the messages come from.",
@@ -36,7 +40,7 @@ TEXTS: dict[str, Text] = {
         "",
         "Compare the name with KAFKA_TOPIC and KAFKA_DLQ_TOPIC; `zoho-sync doctor` shows both.",
     ),
-    # -- dead letters
+    # -- dlq
     "dlq.bad_place": Text("“{text}” is no place.", "", "Write partition:offset, as in the last column of `dlq list`."),
     "dlq.no_such_record": Text(
         "There is no record {place} in {topic}.",
@@ -79,4 +83,640 @@ TEXTS: dict[str, Text] = {
     "dlq.report": Text("Sent back to their topic: {replayed}, in {seconds} s."),
     "dlq.report.refused": Text("Refused by the broker as too large, they stay where they are: {count}"),
     "dlq.report.cancelled": Text("Stopped; the same command goes on from here. Left: {count}"),
+    "dlq.confirm": Text("Send them back?"),
+    # -- zoho
+    "zoho.failed": Text("Zoho could not be asked: {code}.", "", "{advice}"),
+    "zoho.not_set": Text(
+        "not set: {names}.",
+        "Without it Zoho cannot be asked.",
+        "Run `zoho-sync auth`, or set it in .env.",
+    ),
+    # -- status
+    "status.ok": Text("ok"),
+    "status.warning": Text("warning"),
+    "status.failed": Text("failed"),
+    # -- check
+    "check.environment": Text("Settings"),
+    "check.kafka.connection": Text("Kafka connection"),
+    "check.kafka.topic": Text("Topic"),
+    "check.kafka.dlq": Text("Dead-letter topic"),
+    "check.kafka.rights": Text("Kafka rights"),
+    "check.kafka.group": Text("Consumer group"),
+    "check.zoho.hosts": Text("Zoho hosts"),
+    "check.zoho.token": Text("Zoho token"),
+    "check.zoho.api": Text("Zoho API"),
+    "check.zoho.scopes": Text("Scopes"),
+    "check.zoho.user": Text("Zoho user"),
+    "check.zoho.org": Text("Organisation id"),
+    "check.zoho.module": Text("Messages module"),
+    "check.zoho.fields": Text("Message fields"),
+    "check.zoho.unique": Text("Unique Message_ID"),
+    "check.zoho.leads": Text("Leads"),
+    "check.zoho.lead_source": Text("Lead source"),
+    "check.zoho.assignment_rule": Text("Assignment rule"),
+    "check.zoho.credits": Text("API credits"),
+    "check.clock": Text("Clock"),
+    "check.links": Text("Links"),
+    # -- doctor
+    "doctor.summary": Text("{ok} ok, {warning} warnings, {failed} failed"),
+    "doctor.messages.because": Text("Messages do not appear in Zoho? Because of: {rows}."),
+    "doctor.messages.maybe": Text("Messages do not appear in Zoho? Perhaps because of: {rows}."),
+    "doctor.messages.clear": Text("Messages do not appear in Zoho? Nothing found here that would explain it."),
+    "doctor.links.because": Text("Links do not work? Because of: {rows}."),
+    "doctor.links.maybe": Text("Links do not work? Perhaps because of: {rows}."),
+    "doctor.links.clear": Text("Links do not work? Nothing found here that would explain it."),
+    "doctor.leads.because": Text("Leads are not created? Because of: {rows}."),
+    "doctor.leads.maybe": Text("Leads are not created? Perhaps because of: {rows}."),
+    "doctor.leads.clear": Text("Leads are not created? Nothing found here that would explain it."),
+    # -- environment
+    "environment.ok": Text("everything that is required is set."),
+    "environment.missing": Text(
+        "not set: {names}.",
+        "The service does not start without it.",
+        "Set it in .env or in the environment; `zoho-sync auth` fetches ZOHO_REFRESH_TOKEN and writes the file.",
+    ),
+    "environment.bad": Text(
+        "{line}",
+        "The service does not start with it.",
+        "Correct this variable in .env or in the environment.",
+    ),
+    "environment.switched_off": Text(
+        "ZOHO_CRM_ENABLED is not true.",
+        "The service idles: it reads no messages and writes none.",
+        "When everything else here is well, set ZOHO_CRM_ENABLED=true and restart the service.",
+    ),
+    "environment.readable": Text(
+        "other users of this machine can read {file}.",
+        "It holds the keys to your CRM.",
+        "chmod 600 {file}",
+    ),
+    # -- kafka
+    "kafka.connection.ok": Text("connected over {protocol}; brokers: {brokers}."),
+    "kafka.connection.address": Text(
+        "“{server}” in KAFKA_BOOTSTRAP_SERVERS is no address.",
+        "Nothing can be read from there.",
+        "Write host:port, several with commas, e.g. kafka-1:9092,kafka-2:9092.",
+    ),
+    "kafka.connection.dns": Text(
+        "the name in {server} is unknown ({detail}).",
+        "No messages can be read.",
+        "Correct KAFKA_BOOTSTRAP_SERVERS, or start the service inside the network that knows this name.",
+    ),
+    "kafka.connection.refused": Text(
+        "{server} refuses connections ({detail}).",
+        "No messages can be read.",
+        "Is the broker running, and is this its port? Ask Kafka's administrator.",
+    ),
+    "kafka.connection.timeout": Text(
+        "{server} does not answer.",
+        "No messages can be read.",
+        "A firewall or network policy between the service and Kafka is the usual cause: have this port opened.",
+    ),
+    "kafka.connection.tls": Text(
+        "no secure connection with {server}: {detail}.",
+        "No messages can be read.",
+        "Compare KAFKA_SECURITY_PROTOCOL and KAFKA_SSL_CAFILE with what Kafka's administrator gave you: wrong authority, or a port without TLS.",
+    ),
+    "kafka.connection.sasl": Text(
+        "{server} does not take the user or password ({detail}).",
+        "No messages can be read.",
+        "Compare KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD with what Kafka's administrator gave you.",
+    ),
+    "kafka.connection.files": Text(
+        "a certificate file cannot be used: {detail}.",
+        "No connection with {server} can be made.",
+        "Check KAFKA_SSL_CAFILE, KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE: paths, and PEM format.",
+    ),
+    "kafka.connection.protocol": Text(
+        "{server} answers, but not as Kafka does ({detail}).",
+        "No messages can be read.",
+        "Does this port speak TLS, or is it another program? Compare KAFKA_SECURITY_PROTOCOL and the port.",
+    ),
+    "kafka.connection.other": Text(
+        "{server}: {detail}.",
+        "No messages can be read.",
+        "Give this line to Kafka's administrator.",
+    ),
+    "kafka.connection.advertised": Text(
+        "the first contact works, but Kafka then names addresses that do not answer from here: {servers}.",
+        "The service connects and then reads nothing.",
+        "Kafka's administrator must set advertised.listeners to addresses that this machine can reach.",
+    ),
+    "kafka.connection.plaintext": Text(
+        "{protocol}: messages and passwords travel unencrypted.",
+        "Whoever can listen in the network can read your customers' messages.",
+        "Ask for a TLS port and set KAFKA_SECURITY_PROTOCOL=SSL or SASL_SSL.",
+    ),
+    "kafka.topic.ok": Text("{topic}, partitions: {partitions}."),
+    "kafka.topic.missing": Text(
+        "there is no topic {topic}.",
+        "No messages can be read.",
+        "Correct KAFKA_TOPIC, or have Kafka's administrator create the topic.",
+    ),
+    "kafka.topic.forbidden": Text(
+        "topic {topic} may not be looked at.",
+        "No messages can be read.",
+        "Kafka's administrator must give this user DESCRIBE, and the rights in the guide's section “Kafka”.",
+    ),
+    "kafka.topic.one_replica": Text(
+        "{topic} is kept on one broker only.",
+        "When that broker is lost, so are messages.",
+        "Ask for a replication factor of 3.",
+    ),
+    "kafka.topic.retention_unknown": Text(
+        "{topic}, partitions: {partitions}; the broker does not tell how long it keeps records.",
+        "It might delete messages that are not in Zoho yet.",
+        "Ask Kafka's administrator for retention.ms of this topic.",
+    ),
+    "kafka.topic.compacted": Text(
+        "{topic} is compacted (cleanup.policy).",
+        "Kafka throws away all but the latest record of each key: messages get lost.",
+        "Kafka's administrator must set cleanup.policy=delete.",
+    ),
+    "kafka.topic.retention_short": Text(
+        "{topic} keeps records for {hours} h only.",
+        "After a longer outage messages are gone before they reach Zoho.",
+        "Ask for retention.ms of at least {wanted} h.",
+    ),
+    "kafka.topic.retention_bytes": Text(
+        "{topic} is also limited in size ({bytes} bytes a partition).",
+        "On a busy day it may delete messages sooner than its retention time says.",
+        "Ask for retention.bytes=-1, or room for three days of messages.",
+    ),
+    "kafka.dlq.ok": Text("{topic}, partitions: {partitions}."),
+    "kafka.dlq.missing": Text(
+        "there is no topic {topic}.",
+        "A message that Zoho refuses has nowhere to go, and everything behind it waits.",
+        "Correct KAFKA_DLQ_TOPIC, or have Kafka's administrator create the topic.",
+    ),
+    "kafka.dlq.forbidden": Text(
+        "topic {topic} may not be looked at.",
+        "A message that Zoho refuses has nowhere to go, and everything behind it waits.",
+        "Kafka's administrator must give this user DESCRIBE, and the rights in the guide's section “Kafka”.",
+    ),
+    "kafka.dlq.one_replica": Text(
+        "{topic} is kept on one broker only.",
+        "When that broker is lost, so are messages.",
+        "Ask for a replication factor of 3.",
+    ),
+    "kafka.dlq.retention_unknown": Text(
+        "{topic}, partitions: {partitions}; the broker does not tell how long it keeps records.",
+        "It might delete messages that are not in Zoho yet.",
+        "Ask Kafka's administrator for retention.ms of this topic.",
+    ),
+    "kafka.dlq.compacted": Text(
+        "{topic} is compacted (cleanup.policy).",
+        "Kafka throws away all but the latest record of each key: messages get lost.",
+        "Kafka's administrator must set cleanup.policy=delete.",
+    ),
+    "kafka.dlq.retention_short": Text(
+        "{topic} keeps records for {hours} h only.",
+        "After a longer outage messages are gone before they reach Zoho.",
+        "Ask for retention.ms of at least {wanted} h.",
+    ),
+    "kafka.dlq.retention_bytes": Text(
+        "{topic} is also limited in size ({bytes} bytes a partition).",
+        "On a busy day it may delete messages sooner than its retention time says.",
+        "Ask for retention.bytes=-1, or room for three days of messages.",
+    ),
+    "kafka.topic.since_gone": Text(
+        "SYNC_MESSAGES_SINCE is {since}, but the topic keeps {hours} h only.",
+        "Messages between that date and the oldest record are gone from Kafka.",
+        "Nothing to do if you know that; else restore them at the source.",
+    ),
+    "kafka.dlq.too_small": Text(
+        "{topic} takes records of {bytes} bytes, the other topic {wanted}.",
+        "A large message that Zoho refuses cannot be put aside, and everything behind it waits.",
+        "Ask for max.message.bytes of at least {wanted} plus 10,000.",
+    ),
+    "kafka.rights.ok": Text("reading, writing dead letters and committing are allowed."),
+    "kafka.rights.missing": Text(
+        "not allowed: {missing}.",
+        "Without it messages are not read, or not put aside, or read again after each restart.",
+        "Kafka's administrator must give this user these rights (ACLs).",
+    ),
+    "kafka.rights.unknown": Text(
+        "the broker does not tell what this user may do.",
+        "A missing right would show only when it is needed.",
+        "Ask Kafka's administrator for READ on the topic and the group, and WRITE on the dead-letter topic.",
+    ),
+    "kafka.group.ok": Text("{group}: members {members}, messages waiting {lag}."),
+    "kafka.group.joined": Text("{group}: members {members}, nothing committed yet."),
+    "kafka.group.nobody": Text(
+        "nobody reads: the group {group} has no members; messages waiting: {lag}.",
+        "New messages do not reach Zoho.",
+        "Start the service (`zoho-sync run`); if it runs, compare KAFKA_GROUP_ID with its settings.",
+    ),
+    "kafka.group.fresh_end": Text(
+        "{group} has never run: it will begin with messages that arrive after its first start.",
+    ),
+    "kafka.group.fresh_since": Text("{group} has never run: it will begin at {since}."),
+    "kafka.group.unknown": Text(
+        "the state of {group} cannot be told ({detail}).",
+        "Whether messages are read cannot be seen from here.",
+        "Give the Kafka user DESCRIBE on the group.",
+    ),
+    "kafka.group.strangers": Text(
+        "other programs read in the group {group}: {clients}.",
+        "They take messages away, which then never reach Zoho.",
+        "Give each program its own KAFKA_GROUP_ID.",
+    ),
+    "kafka.group.gone": Text(
+        "records behind the position of {group} are gone from Kafka (partitions {partitions}).",
+        "The service stops there rather than skip messages in silence.",
+        "docs/runbook.md, section OFFSET_OUT_OF_RANGE.",
+    ),
+    "kafka.group.beyond": Text(
+        "{group} stands beyond the end of the topic (partitions {partitions}): was the topic made anew?",
+        "New messages would not be read until it grows that far.",
+        "docs/runbook.md, section OFFSET_OUT_OF_RANGE.",
+    ),
+    # -- zoho
+    "zoho.hosts.ok": Text("data centre “{location}”, {api}."),
+    "zoho.hosts.local": Text("{api} is on this machine: a stand-in, not Zoho."),
+    "zoho.hosts.mixed": Text(
+        "{api} and {name}={url} belong to different data centres.",
+        "Tokens of one data centre are worth nothing in another, and links lead nowhere.",
+        "Remove {name}, or set it to {right}.",
+    ),
+    "zoho.token.ok": Text("a new access token was given."),
+    "zoho.token.cached": Text("the cached access token is still good."),
+    "zoho.token.no_answer": Text(
+        "{accounts} does not answer ({detail}).",
+        "Without a token nothing can be written.",
+        "Is the way to the internet open (proxy, firewall)? Is ZOHO_API_DOMAIN right?",
+    ),
+    "zoho.token.throttled": Text(
+        "Zoho gives no more tokens for some minutes: too many were asked for.",
+        "The service waits as well, and loses nothing.",
+        "Wait ten minutes and repeat; do not run the doctor in a loop. ZOHO_TOKEN_CACHE saves tokens.",
+    ),
+    "zoho.token.elsewhere": Text(
+        "the client is unknown at {accounts}, but known at {right}: wrong data centre.",
+        "Nothing can be written.",
+        "Set ZOHO_API_DOMAIN={api} and remove ZOHO_ACCOUNTS_DOMAIN.",
+    ),
+    "zoho.token.invalid_client": Text(
+        "{accounts} does not know this client (invalid_client).",
+        "Nothing can be written.",
+        "Compare ZOHO_CLIENT_ID with the API console (api-console.zoho.* of your data centre) > your client > Client Secret.",
+    ),
+    "zoho.token.invalid_client_secret": Text(
+        "the client secret is wrong (invalid_client_secret).",
+        "Nothing can be written.",
+        "Copy ZOHO_CLIENT_SECRET anew from the API console > your client > Client Secret. With several data centres each has its own secret.",
+    ),
+    "zoho.token.invalid_code": Text(
+        "the refresh token was revoked, or is not of this client (invalid_code).",
+        "Nothing can be written.",
+        "Run `zoho-sync auth`: it fetches a new one. The service goes on by itself.",
+    ),
+    "zoho.token.access_denied": Text(
+        "Zoho refuses the grant (access_denied).",
+        "Nothing can be written.",
+        "Run `zoho-sync auth` again, signed in as a user who may use the CRM's API.",
+    ),
+    "zoho.token.unauthorized_client": Text(
+        "this client may not use refresh tokens (unauthorized_client).",
+        "Nothing can be written.",
+        "In the API console make a client of the type “Server-based Applications” or “Self Client”, then run `zoho-sync auth`.",
+    ),
+    "zoho.token.refused": Text(
+        "{accounts} gives no token ({detail}).",
+        "Nothing can be written.",
+        "Run `zoho-sync auth`; if that fails too, its error names the cause.",
+    ),
+    "zoho.token.other_center": Text(
+        "the token belongs to {told}, but ZOHO_API_DOMAIN is {api}.",
+        "The API refuses the token.",
+        "Set ZOHO_API_DOMAIN={told}.",
+    ),
+    "zoho.api.ok": Text("{api} takes the token."),
+    "zoho.api.no_answer": Text(
+        "{api} does not answer ({detail}).",
+        "The service waits, and loses nothing.",
+        "If it lasts: is the way to the internet open? status.zoho.com tells of outages.",
+    ),
+    "zoho.api.wrong_host": Text(
+        "{api} does not take the token, but {right} does.",
+        "A sandbox or developer organisation answers on a host of its own.",
+        "Set ZOHO_API_DOMAIN={right}.",
+    ),
+    "zoho.api.refused": Text(
+        "{api} does not take a fresh token ({detail}).",
+        "Nothing can be written.",
+        "Is the user who gave the token still active (Setup > General > Users), and is this the right organisation? Then run `zoho-sync auth` again.",
+    ),
+    "zoho.scopes.ok": Text("all {count} are there."),
+    "zoho.scopes.missing": Text(
+        "the token lacks: {scopes}.",
+        "Messages wait until it has them.",
+        "Run `zoho-sync auth` again: it asks for the complete list. A token never gains scopes afterwards.",
+    ),
+    "zoho.scopes.lesser": Text(
+        "the token lacks: {scopes}.",
+        "Messages arrive all the same; checks and tidying up are incomplete.",
+        "Run `zoho-sync auth` again when it suits you.",
+    ),
+    "zoho.scopes.no_permission": Text(
+        "the scopes are there, but the user's profile forbids what they are for: {scopes}.",
+        "Messages wait until it may.",
+        "Setup > Security Control > Profiles > the user's profile: API access on; Leads, Contacts, Notes and Messages: view, create, edit.",
+    ),
+    "zoho.scopes.unanswered": Text(
+        "no answer for: {scopes}.",
+        "It could not be told whether they are there.",
+        "Repeat in a minute.",
+    ),
+    "zoho.user.ok": Text("{name}, profile {profile}. Leads are created in this user's name."),
+    "zoho.user.unknown": Text("cannot be told ({detail})."),
+    "zoho.user.inactive": Text(
+        "{name} is not active.",
+        "Their token is worth nothing.",
+        "Setup > General > Users: activate the user, or run `zoho-sync auth` as another one.",
+    ),
+    "zoho.org.ok": Text("{right} ({company})."),
+    "zoho.org.unknown": Text(
+        "cannot be read.",
+        "ZOHO_ORG_ID cannot be compared.",
+        "Run `zoho-sync auth` again for the scope ZohoCRM.org.READ, or take the org… part from the address bar of your CRM.",
+    ),
+    "zoho.org.not_set": Text(
+        "ZOHO_ORG_ID is not set.",
+        "Links lead to the lead's record, and not to the dialog of the number.",
+        "Set ZOHO_ORG_ID={right} if your CRM has the Messages tab.",
+    ),
+    "zoho.org.other": Text(
+        "ZOHO_ORG_ID is {given}, but the organisation is {right}.",
+        "Links lead to nowhere, or to another company.",
+        "Set ZOHO_ORG_ID={right}.",
+    ),
+    "zoho.credits.plenty": Text("less than half of the day's credits are used; this check took {used}."),
+    "zoho.credits.half": Text(
+        "{left} credits are left for today: more than half are used.",
+        "At zero the service waits until Zoho gives more.",
+        "Setup > Developer Hub > APIs and SDKs > Dashboard shows who uses them; ZOHO_DAILY_CREDITS caps this service.",
+    ),
+    "zoho.credits.low": Text(
+        "only {left} credits are left for today.",
+        "Soon the service, and every other program on this CRM, must wait.",
+        "Setup > Developer Hub > APIs and SDKs > Dashboard shows who uses them; buy credits there, or wait until tomorrow. Nothing is lost.",
+    ),
+    "zoho.credits.concurrency": Text(
+        "ZOHO_MAX_CONCURRENCY is {given}, but the edition {edition} allows {limit} calls at once.",
+        "Zoho answers the rest with “too many requests”.",
+        "Set ZOHO_MAX_CONCURRENCY={limit} or less.",
+    ),
+    "zoho.module.ok": Text("{name} is there."),
+    "zoho.module.missing": Text(
+        "there is no module {name}.",
+        "Messages have no place to go, and wait.",
+        "Run `zoho-sync setup`: it creates module and fields. By hand: Setup > Customization > Modules and Fields > Create New Module.",
+    ),
+    "zoho.module.other_name": Text(
+        "the module is there, but its API name is {right}, not {name}.",
+        "Zoho's API knows it only by the API name; messages wait.",
+        "Set ZOHO_MESSAGES_MODULE={right}. API names: Setup > Developer Hub > APIs and SDKs > API Names.",
+    ),
+    "zoho.module.closed": Text(
+        "{name} cannot be written through the API.",
+        "Messages wait.",
+        "Choose a custom module in ZOHO_MESSAGES_MODULE, or run `zoho-sync setup`.",
+    ),
+    "zoho.module.unreadable": Text(
+        "the fields of {name} cannot be read.",
+        "Nothing can be checked about them; the service writes all of them and hopes.",
+        "See the rows about scopes and the user.",
+    ),
+    "zoho.fields.ok": Text("all {count} fields of {name} are as they should be."),
+    "zoho.fields.missing": Text(
+        "{name} lacks: {fields}.",
+        "Without them messages are written twice, or not under their lead.",
+        "Run `zoho-sync setup`. By hand: Setup > Customization > Modules and Fields > {name} > layout, and save.",
+    ),
+    "zoho.fields.left_out": Text(
+        "{name} lacks: {fields}.",
+        "What belongs there is left out; the rest of each message arrives.",
+        "Run `zoho-sync setup`, or add the fields by hand: Setup > Customization > Modules and Fields > {name}.",
+    ),
+    "zoho.fields.wrong_type": Text(
+        "fields of {name} have another type: {fields}.",
+        "Zoho refuses the value, and the message becomes a dead letter.",
+        "Setup > Customization > Modules and Fields > {name}: delete or rename the field, then run `zoho-sync setup`. Zoho cannot change a type afterwards.",
+    ),
+    "zoho.fields.values": Text(
+        "picklists of {name} lack values: {fields}.",
+        "Where the value is missing, the field stays empty.",
+        "Setup > Customization > Modules and Fields > {name} > the field > Edit Properties: add the values.",
+    ),
+    "zoho.fields.short": Text(
+        "fields of {name} are short: {fields}.",
+        "Longer texts are cut, with a mark at the end.",
+        "Setup > Customization > Modules and Fields > {name} > the field > Edit Properties: a greater length, or the multi-line type “Large”.",
+    ),
+    "zoho.fields.demanded": Text(
+        "{name} demands fields that this service does not fill: {fields}.",
+        "Zoho refuses every message.",
+        "Setup > Customization > Modules and Fields > {name} > the field: take off “Mark as required”.",
+    ),
+    "zoho.unique.ok": Text("{name} does not take a Message_ID twice."),
+    "zoho.unique.not_unique": Text(
+        "Message_ID in {name} allows duplicates.",
+        "The service cannot write by it, and every repetition could make a second record.",
+        "Run `zoho-sync setup`. By hand: Setup > Customization > Modules and Fields > {name} > Message_ID > “Do not allow duplicate values”.",
+    ),
+    "zoho.leads.ok": Text("leads and contacts can be found by number, and leads created."),
+    "zoho.leads.unreadable": Text(
+        "the fields of Leads cannot be read.",
+        "Nothing can be checked about them.",
+        "See the rows about scopes and the user.",
+    ),
+    "zoho.leads.no_phone": Text(
+        "{module} has no field Phone, or the user may not see it.",
+        "People cannot be found by number.",
+        "Setup > Customization > Modules and Fields > {module}: restore Phone; Setup > Security Control > Profiles: field permission.",
+    ),
+    "zoho.leads.personal": Text(
+        "{field} in {module} is restricted as a personal field.",
+        "The API may hide it: people are not found, and created again.",
+        "Setup > Security Control > Compliance Settings > Preferences: allow API access to personal fields, or take {field} off the list.",
+    ),
+    "zoho.leads.short_phone": Text(
+        "Phone in {module} holds {length} characters.",
+        "International numbers have up to 16; Zoho refuses longer ones.",
+        "Setup > Customization > Modules and Fields > {module} > Phone: 30 characters.",
+    ),
+    "zoho.leads.demanded": Text(
+        "Leads demand fields that this service does not fill: {fields}.",
+        "No lead can be created, and the messages of new people become dead letters.",
+        "Setup > Customization > Modules and Fields > Leads > the field: take off “Mark as required”.",
+    ),
+    "zoho.lead_source.ok": Text("“{source}” is among the values."),
+    "zoho.lead_source.no_field": Text(
+        "Leads have no field Lead_Source for “{source}”.",
+        "Zoho ignores or refuses the value.",
+        "Unset ZOHO_LEAD_SOURCE, or restore the field.",
+    ),
+    "zoho.lead_source.missing": Text(
+        "“{source}” is not among the values of Lead Source.",
+        "Zoho refuses new leads, or reports cannot group by it.",
+        "Setup > Customization > Modules and Fields > Leads > Lead Source: add it; or set ZOHO_LEAD_SOURCE to one of: {known}.",
+    ),
+    "zoho.assignment_rule.ok": Text("“{name}” is there."),
+    "zoho.assignment_rule.unknown": Text(
+        "the rules cannot be read ({detail}).",
+        "Whether new leads get their owner cannot be told.",
+        "Run `zoho-sync auth` again: it asks for the scope when ZOHO_ASSIGNMENT_RULE_ID is set.",
+    ),
+    "zoho.assignment_rule.missing": Text(
+        "there is no rule {rule} for Leads.",
+        "Zoho refuses new leads, or all stay with the API user.",
+        "Setup > Automation > Assignment Rules. Set ZOHO_ASSIGNMENT_RULE_ID to one of: {known}.",
+    ),
+    # -- clock
+    "clock.ok": Text("agrees with Zoho's."),
+    "clock.unknown": Text("Zoho does not tell the time."),
+    "clock.skewed": Text(
+        "{seconds} s away from Zoho's.",
+        "Tokens look valid when they are not, and times in logs mislead.",
+        "Switch on time synchronisation (NTP) on this machine.",
+    ),
+    # -- links
+    "links.ok": Text("lead to {crm}; the button's pages are open to those who may."),
+    "links.closed": Text(
+        "neither HTTP_API_TOKEN nor LINK_SIGNING_KEY is set.",
+        "The pages behind “Open in Zoho” are switched off.",
+        "Set one of them: docs/open-in-zoho.md.",
+    ),
+    # -- scope
+    "scope.ZohoCRM.modules.leads.READ": Text("look up leads by number"),
+    "scope.ZohoCRM.modules.leads.CREATE": Text("create leads"),
+    "scope.ZohoCRM.modules.leads.DELETE": Text("take back a lead that two processes made at once"),
+    "scope.ZohoCRM.modules.contacts.READ": Text("look up contacts by number"),
+    "scope.ZohoCRM.modules.custom.READ": Text("read message records"),
+    "scope.ZohoCRM.modules.custom.CREATE": Text("write message records"),
+    "scope.ZohoCRM.modules.custom.UPDATE": Text("write message records again without a second one"),
+    "scope.ZohoCRM.modules.notes.READ": Text("see whether a note is there"),
+    "scope.ZohoCRM.modules.notes.CREATE": Text("write notes"),
+    "scope.ZohoCRM.coql.READ": Text("look up many numbers in one call"),
+    "scope.ZohoSearch.securesearch.READ": Text("find numbers written in other ways"),
+    "scope.ZohoCRM.settings.fields.READ": Text("read fields and their lengths"),
+    "scope.ZohoCRM.settings.modules.READ": Text("find the messages module"),
+    "scope.ZohoCRM.org.READ": Text("read the organisation's id"),
+    "scope.ZohoCRM.users.READ": Text("tell whose token it is"),
+    "scope.ZohoCRM.settings.assignment_rules.READ": Text("check the assignment rule"),
+    "scope.ZohoCRM.settings.modules.CREATE": Text("setup: create the module"),
+    "scope.ZohoCRM.settings.fields.CREATE": Text("setup: create fields"),
+    "scope.ZohoCRM.settings.fields.UPDATE": Text("setup: make Message_ID unique"),
+    "scope.ZohoCRM.settings.profiles.READ": Text("setup: who may see the new module"),
+    # -- auth
+    "auth.intro": Text(
+        "This connects the service with Zoho CRM. You need a client from Zoho's API console (the guide docs/setup.en.md shows it).",
+    ),
+    "auth.ask.client_id": Text("Client ID"),
+    "auth.ask.client_secret": Text("Client Secret (is not shown)"),
+    "auth.ask.dc": Text("Data centre, as in the address of your CRM ({known})"),
+    "auth.ask.redirect": Text("Authorized Redirect URI, exactly as in the API console"),
+    "auth.ask.paste": Text("Paste the whole address that the browser shows after you have accepted"),
+    "auth.scopes": Text("The service asks for these rights, and no others:"),
+    "auth.open": Text(
+        "Open this address in a browser, signed in to Zoho as the user whose name the leads shall bear, and accept:",
+    ),
+    "auth.listening": Text("Waiting for the browser at {uri} …"),
+    "auth.page": Text("zoho-sync has its answer; you may close this page and go back to the terminal."),
+    "auth.location": Text("Your account lives in the data centre “{location}”."),
+    "auth.done.org": Text("Connected with {company} ({org})."),
+    "auth.done.no_org": Text(
+        "Connected, but the organisation could not be read ({detail}).",
+        "",
+        "Run `zoho-sync doctor`: it tells why.",
+    ),
+    "auth.done.env": Text("Written to {file} (only you can read it): {names}."),
+    "auth.done.next": Text("Next: `zoho-sync setup` if the module Messages is not there yet, then `zoho-sync doctor`."),
+    "auth.need": Text(
+        "not given: {names}.",
+        "There is nobody to ask here.",
+        "Set it in the environment, or run the command in a terminal.",
+    ),
+    "auth.bad_dc": Text("“{text}” is no data centre of Zoho.", "", "Choose one of: {known}."),
+    "auth.not_a_redirect": Text(
+        "This is not the address that Zoho sends the browser to: it holds no code.",
+        "Without the code there is no token.",
+        "Copy the whole address from the browser's address bar after “Accept”; it contains ?code=1000.… The page itself may show an error, that does not matter.",
+    ),
+    "auth.state": Text(
+        "The answer belongs to another question (state differs).",
+        "It may come from an old attempt, or from somebody else.",
+        "Run the command again and use the newest address.",
+    ),
+    "auth.untrusted": Text(
+        "The answer names {host}, which is no host of Zoho.",
+        "The client secret would go to a stranger; it was not sent.",
+        "Check where the address came from, and run the command again.",
+    ),
+    "auth.access_denied": Text(
+        "Zoho says that access was refused (access_denied).",
+        "“Reject” was pressed, or more than 10 codes were asked for in 10 minutes.",
+        "Run the command again and press “Accept”; after many attempts wait ten minutes first.",
+    ),
+    "auth.invalid_code": Text(
+        "Zoho does not take the code (invalid_code).",
+        "It lives for 3 minutes (a self client's for as long as you chose), can be used once, and only in its own data centre.",
+        "Run the command again and be quick; if it was quick, compare the data centre with the address of your CRM.",
+    ),
+    "auth.invalid_redirect_uri": Text(
+        "Zoho does not know this redirect URI (invalid_redirect_uri).",
+        "It must be letter for letter one of the client's “Authorized Redirect URIs”.",
+        "Compare scheme, port, path and the slash at the end with the API console > your client > Client Details; for a self client's code leave --redirect-uri out.",
+    ),
+    "auth.invalid_client": Text(
+        "Zoho does not know this client (invalid_client).",
+        "A wrong Client ID, or a client of another data centre.",
+        "Copy the Client ID anew; choose the data centre in which the client was made, or switch on “Use the same OAuth credentials for all data centers” in the API console > Settings.",
+    ),
+    "auth.invalid_client_secret": Text(
+        "The client secret is wrong (invalid_client_secret).",
+        "Each data centre has its own.",
+        "Copy it anew: API console > your client > Client Secret.",
+    ),
+    "auth.no_refresh_token": Text(
+        "Zoho gave no refresh token.",
+        "Without it the connection ends after an hour. Zoho gives one only when it is asked with access_type=offline and prompt=consent.",
+        "Use the address that this command prints, unchanged, and press “Accept” anew.",
+    ),
+    "auth.throttled": Text(
+        "Zoho gives no tokens for some minutes: too many were asked for.",
+        "Asking again makes it last longer.",
+        "Wait ten minutes, then run the command again.",
+    ),
+    "auth.no_answer": Text(
+        "{accounts} does not answer.",
+        "The code runs out in 3 minutes.",
+        "Is the way to the internet open (proxy, firewall)? Then run the command again.",
+    ),
+    "auth.refused": Text(
+        "Zoho refuses: {detail}.",
+        "There is no token.",
+        "Run the command again; if it stays, show this line to whoever made the client.",
+    ),
+    "auth.not_loopback": Text(
+        "{uri} is not on this machine, so nothing can be listened for.",
+        "",
+        "Add http://127.0.0.1:8085/callback to the client's Authorized Redirect URIs and use it, or leave --listen out and paste the address.",
+    ),
+    "auth.port": Text(
+        "Port {port} cannot be listened on: {detail}.",
+        "",
+        "Choose another port in the redirect URI, here and in the API console; or leave --listen out.",
+    ),
+    "auth.timeout": Text(
+        "The browser has not come back for {minutes} minutes.",
+        "The code would be too old anyway.",
+        "Run the command again.",
+    ),
+    "auth.on_screen": Text(
+        "A Secret is not printed on the screen.",
+        "It holds the keys to your CRM, and terminals remember.",
+        "Send it on: zoho-sync auth --kubernetes NAME | kubectl apply -f -",
+    ),
 }

@@ -1,0 +1,1 @@
+"""Is everything in place, and if not, what is to be done: asks Kafka and Zoho, and changes nothing."""
