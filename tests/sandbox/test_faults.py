@@ -305,7 +305,18 @@ def test_point_38_user_can_be_deactivated(form: str, expected: tuple[int, str]) 
         (Match(predicate=lambda call: "Zed" in str(call.payload)), [4]),
         (Match(), [1, 2, 3, 4]),
     ],
-    ids=str,
+    ids=[
+        "operation",
+        "operation prefix",
+        "method",
+        "path",
+        "module",
+        "size",
+        "position",
+        "position of an operation",
+        "condition",
+        "all",
+    ],
 )
 def test_a_fault_strikes_the_calls_that_match(match: Match, struck: list[int]) -> None:
     """A plan names operation, method, path, module, size, position, or any condition."""
