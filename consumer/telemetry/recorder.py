@@ -37,7 +37,7 @@ class Failure:
     first_at: float = 0.0
     last_at: float = 0.0
     example: str = ""
-    """Partition and offset of the latest one."""
+    """`partition/offset` of the latest one, or what else is known of its place."""
 
 
 class Recorder:
@@ -139,7 +139,7 @@ class Recorder:
         self._log.info("kafka.partition_opened", partition=tp.partition, offset=offset, start=why)
 
     def partition_halted(self, tp: TopicPartition, code: str, advice: str) -> None:
-        self._fail("halted", code, advice, f"partition {tp.partition}")
+        self._fail("halted", code, advice, str(tp.partition))
         self._log.error("kafka.partition_halted", partition=tp.partition, code=code, advice=advice)
 
     def kafka_failed(self, what: str, error: BaseException) -> None:
@@ -218,4 +218,4 @@ class Recorder:
 
 
 def _place(tp: TopicPartition, offset: int) -> str:
-    return f"partition {tp.partition}, offset {offset}"
+    return f"{tp.partition}/{offset}"

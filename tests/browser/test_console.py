@@ -32,8 +32,8 @@ FULL = {
     "behind_s": 7300.0,
     "partitions": tuple(PartitionRow(number, 2500, 100, 300.0) for number in range(3)),
     "failures": (
-        FailureRow("rejected", "zoho.INVALID_DATA", "message: Body text", 7, 65.0, "partition 3, offset 17"),
-        FailureRow("deferred", "HTTP_503", "", 3, 5.0, "partition 1, offset 170000001"),
+        FailureRow("rejected", "zoho.INVALID_DATA", "message: Body text", 7, 65.0, "3/17"),
+        FailureRow("deferred", "HTTP_503", "", 3, 5.0, "1/170000001"),
     ),
 }
 PAGES = ("/", "/dead-letters", "/messages")

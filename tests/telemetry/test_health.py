@@ -1,0 +1,68 @@
+"""Who may restart us, who may send us work: the table of the probes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from consumer.core.errors import Halt
+from consumer.telemetry.health import Limits, Snapshot, State, assess
+
+LIMITS = Limits(poll_s=180.0, progress_s=300.0)
+WELL = Snapshot(
+    now=10_000.0,
+    is_joined=True,
+    has_token=True,
+    assigned=3,
+    last_poll_at=9_999.0,
+    last_progress_at=9_990.0,
+    assigned_at=9_000.0,
+)
+HALT = Halt("OAUTH_SCOPE_MISMATCH", "Run auth again.", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "is_live", "is_ready"),
+    [
+        ({}, State.IDLE, True, True),
+        ({"lag": 5, "in_flight": 5}, State.SYNCING, True, True),
+        ({"lag": 5_000_000, "in_flight": 5}, State.SYNCING, True, True),
+        ({"assigned": 0, "assigned_at": None}, State.STANDBY, True, True),
+        ({"waiting_for": "throttled", "in_flight": 5}, State.THROTTLED, True, True),
+        (
+            {"waiting_for": "budget", "in_flight": 5, "last_progress_at": 1.0, "assigned_at": 1.0},
+            State.THROTTLED,
+            True,
+            True,
+        ),
+        ({"waiting_for": "concurrency", "in_flight": 5}, State.SYNCING, True, True),
+        ({"is_joined": False, "assigned": 0}, State.STARTING, True, False),
+        ({"is_joined": False, "assigned": 0, "last_poll_at": None, "has_token": False}, State.STARTING, True, False),
+        ({"has_token": False}, State.IDLE, True, False),
+        ({"is_draining": True}, State.DRAINING, True, False),
+        ({"halts": (HALT,)}, State.HALTED, True, False),
+        ({"halts": (HALT,), "in_flight": 5, "last_progress_at": 1.0, "assigned_at": 1.0}, State.HALTED, True, False),
+        ({"in_flight": 5, "last_progress_at": 1.0, "assigned_at": 1.0}, State.STUCK, True, False),
+        ({"last_poll_at": 1.0}, State.STUCK, False, False),
+        (
+            {"is_enabled": False, "is_joined": False, "has_token": False, "last_poll_at": None},
+            State.DISABLED,
+            True,
+            True,
+        ),
+    ],
+)
+def test_probes(changes: dict[str, object], state: State, is_live: bool, is_ready: bool) -> None:
+    """Only our own loops make us dead; lag and an empty assignment make us neither dead nor unready; causes outside
+    make us unready, never dead."""
+    health = assess(replace(WELL, **changes), LIMITS)
+    assert (health.state, health.is_live, health.is_ready) == (state, is_live, is_ready)
+
+
+def test_every_check_has_a_reason() -> None:
+    """Who reads /readyz sees each check, and for a halt its code and what to do."""
+    health = assess(replace(WELL, halts=(HALT,), has_token=False), LIMITS)
+    assert all(check.reason for check in health.checks)
+    failed = {check.name: check.reason for check in health.checks if not check.is_ok}
+    assert failed == {"token": "no access token yet", "halted.OAUTH_SCOPE_MISMATCH": "Run auth again."}
