@@ -211,14 +211,15 @@ async def _produce(stage: Stage, traffic: Traffic) -> None:
 async def _follow(stage: Stage, service: asyncio.subprocess.Process, total: int, console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("settled", total=total)
+        task = progress.add_task("joining the consumer group", total=total)
         async with asyncio.timeout(_TIMEOUT_S):
             while (settled := await _settled(stage)) < total:
                 if service.returncode is not None:
                     raise DemoError(f"the service ended by itself; its log is {stage.log_path}")
-                progress.update(task, completed=settled)
+                if settled:
+                    progress.update(task, completed=settled, description="settled")
                 await asyncio.sleep(0.2)
-        progress.update(task, completed=total)
+        progress.update(task, completed=total, description="settled")
 
 
 async def _metrics(stage: Stage) -> list[Any]:
@@ -287,7 +288,9 @@ async def _keep(stage: Stage, console: Console) -> None:
         f"  metrics          {stage.http_url}/metrics\n"
         f"  Zoho stand-in    {stage.zoho['url']}/_sandbox/state, /_sandbox/dump/Leads, …\n"
         f"  broker           {stage.bootstrap_servers} (topics {TOPIC}, {DLQ_TOPIC})\n"
-        f"  service log      {stage.log_path}\n"
+        f"  service log      {stage.log_path}\n",
+        soft_wrap=True,
+        highlight=False,
     )
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
