@@ -113,8 +113,8 @@ _BY_STATUS = {
 UNKNOWN_ADVICE = "Zoho answers with a code that this version does not know; look it up in Zoho's documentation."
 _UNKNOWN = _Meaning(Kind.UNKNOWN)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,59}")
-_IN_DATA = re.compile(r"\$\.data\[(\d+)\]\.?(\w*)")
-_HINTS = ("expected_data_type", "maximum_length")
+_NAME = re.compile(r"[A-Za-z_]\w{0,49}", re.ASCII)
+_PATH = re.compile(r"\$\.(?P<option>[A-Za-z_]\w{0,49})(\[\d+\])?(\.(?P<field>[A-Za-z_]\w{0,49}))?[\w.\[\]]*", re.ASCII)
 _MAX_BODY_WAIT_S = 600.0
 
 
@@ -227,14 +227,13 @@ def _kind_of(row: dict[str, Any]) -> Kind:
 
 def _fault(error: dict[str, Any]) -> Fault:
     details = _details(error)
-    path = str(details.get("json_path") or "")
-    name = _text(details.get("api_name"))
-    option = re.match(r"\$\.(\w+)", path)
-    is_of_record = option is None or option[1] == "data"
+    path = _PATH.fullmatch(str(details.get("json_path") or ""))
+    name = _name(details.get("api_name"))
+    is_of_record = path is None or path["option"] == "data"
     wait_s = details.get("retry_after")
     return Fault(
         code=_code(error.get("code")),
-        field=_field(details) if is_of_record else _name(option[1] if option else name),
+        field=path["option"] if path and not is_of_record else _field(details),
         is_of_record=is_of_record and name not in ("lar_id", "trigger", "duplicate_check_fields"),
         wait_s=float(wait_s) if isinstance(wait_s, int) and 0 < wait_s <= _MAX_BODY_WAIT_S else None,
     )
@@ -286,7 +285,10 @@ def _row_error(code: str, details: dict[str, Any]) -> RowAnswer:
     other = other if isinstance(other, dict) else {}
     module = other.get("module")
     longest = details.get("maximum_length")
-    hints = [f"{name}={text}" for name in _HINTS if (text := _name(details.get(name)))]
+    is_length = isinstance(longest, int) and 0 < longest < 10**6
+    kind = _name(details.get("expected_data_type"))
+    hints = [f"expected_data_type={kind}"] if kind else []
+    hints += [f"maximum_length={longest}"] if is_length else []
     return RowAnswer(
         is_ok=False,
         code=code,
@@ -294,21 +296,20 @@ def _row_error(code: str, details: dict[str, Any]) -> RowAnswer:
         duplicate_id=_id(other) or (_id(details) if code == "DUPLICATE_DATA" else None),
         duplicate_module=_text(module.get("api_name")) if isinstance(module, dict) else None,
         hint=" ".join(hints),
-        maximum_length=longest if isinstance(longest, int) and longest > 0 else None,
+        maximum_length=longest if is_length else None,
     )
 
 
 def _field(details: dict[str, Any]) -> str | None:
     """Zoho names the field, or only the `id` inside a lookup; then its path (`$.data[0].Lead.id`) tells which."""
     name = _name(details.get("api_name"))
-    path = _IN_DATA.match(str(details.get("json_path") or ""))
-    return path[2] if path and path[2] and name in (None, "id") else name
+    path = _PATH.fullmatch(str(details.get("json_path") or ""))
+    return path["field"] if path and path["field"] and name in (None, "id") else name
 
 
 def _name(value: object) -> str | None:
-    """Names and numbers of the schema may be told; anything longer may be somebody's text."""
-    text = _text(value)
-    return text if text and re.fullmatch(r"\w{1,50}", text) else None
+    """Only what looks like a name of the schema may be told; anything else may be somebody's number or text."""
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else None
 
 
 def _id(details: dict[str, Any]) -> str | None:

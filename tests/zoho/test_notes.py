@@ -1,0 +1,304 @@
+"""Notes: one for a dialog (or a message), on the right record, whatever is repeated and whoever else writes."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+
+from consumer.core.model import Delivered, NotePolicy, Rejected
+from sandbox.zoho import Answer, Drop, DropKind, FailRow, Garble, LateEffect, Throttle
+from tests.zoho.room import Client, World, delivery, number, run
+
+
+def dialog(count: int, phone: str, **fields: Any) -> list[Any]:
+    """Messages of one dialog."""
+    return [delivery(f"{phone}-{index}", phone, **fields) for index in range(count)]
+
+
+def test_a_note_holds_the_link_and_stands_after_its_message() -> None:
+    """The link to the dialog comes first; the note is written when the message record stands."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world).deliver([delivery("m1", number(1), campaign={"name": "Spring"})])
+        [note] = world.dump("Notes")
+        [lead] = world.dump("Leads")
+        lines = note["Note_Content"].splitlines()
+        assert lines[0] == f"https://crm.zoho.com/crm/tab/Leads/{lead['id']}/Messages"
+        assert lines[1:] == ["inbound, webhook, 2026-01-05T07:12:30+00:00", "Campaign: Spring"]
+        order = [
+            entry.operation
+            for entry in world.engine.journal.calls
+            if entry.operation.split(".")[0] in ("records", "notes")
+        ]
+        assert order.index("records.upsert") < order.index("notes.create")
+
+    run(scenario())
+
+
+def test_one_dialog_is_one_note_and_one_person_can_have_several() -> None:
+    """A hundred messages of two dialogs of one person."""
+
+    async def scenario() -> None:
+        world = World()
+        items = [
+            *dialog(50, number(1), dialog_id="d1"),
+            *(delivery(f"x{index}", number(1), dialog_id="d2") for index in range(50)),
+        ]
+        await Client(world).deliver(items)
+        assert len(world.dump("Notes")) == 2
+
+    run(scenario())
+
+
+def test_messages_without_dialog_id_belong_to_the_dialog_of_their_number() -> None:
+    """And not to one big dialog of everybody."""
+
+    async def scenario() -> None:
+        world = World()
+        items = [*dialog(5, number(1), dialog_id=None), *dialog(5, number(2), dialog_id="")]
+        await Client(world).deliver(items)
+        again = Client(world)
+        await again.deliver([delivery("more", number(1), dialog_id=None)])
+        assert len(world.dump("Notes")) == 2
+
+    run(scenario())
+
+
+def test_one_note_for_every_message_by_policy() -> None:
+    """With the message's text."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world, note_policy=NotePolicy.PER_MESSAGE).deliver(dialog(5, number(1)))
+        assert len(world.dump("Notes")) == 5
+        assert all("Hello" in note["Note_Content"] for note in world.dump("Notes"))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_many_processes_write_one_dialog_at_once(policy: NotePolicy) -> None:
+    """The oldest record of the dialog decides whose task the note is."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world).parent(number(1))
+        clients = [Client(world, note_policy=policy) for _ in range(5)]
+        items = dialog(50, number(1))
+        Random(3).shuffle(items)
+        await asyncio.gather(*(client.deliver(items[index::5]) for index, client in enumerate(clients)))
+        assert len(world.dump("Messages")) == 50
+        assert len(world.dump("Notes")) == (1 if policy is NotePolicy.PER_DIALOG else 50)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_after_a_crash_before_the_note_the_redelivered_message_makes_up_for_it(policy: NotePolicy) -> None:
+    """The message stands, its note does not: whoever gets the message again writes the note."""
+
+    async def scenario() -> None:
+        world = World()
+        first = Client(world, note_policy=policy)
+        [lost] = dialog(1, number(1))
+        [lost.parent] = await first.sink.resolve([lost])
+        await first.sink.write_messages([lost])
+        second = Client(world, note_policy=policy)
+        [again] = dialog(1, number(1))
+        again.may_exist = True
+        await second.deliver([again, delivery("newer", number(1))])
+        assert len(world.dump("Notes")) == (1 if policy is NotePolicy.PER_DIALOG else 2)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_redelivery_after_the_note_makes_no_second_one(policy: NotePolicy) -> None:
+    """The process that wrote it is gone; the next one looks."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world, note_policy=policy).deliver(dialog(3, number(1)))
+        again = dialog(3, number(1))
+        for item in again:
+            item.may_exist = True
+        before = len(world.dump("Notes"))
+        await Client(world, note_policy=policy).deliver(again)
+        await Client(world, note_policy=policy).deliver(dialog(3, number(1)))
+        assert len(world.dump("Notes")) == before
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Drop(how=DropKind.RESET, commit=True),
+        Drop(how=DropKind.RESET, commit=False),
+        Drop(how=DropKind.HANG, commit=True),
+        Drop(how=DropKind.CUT, commit=True),
+        LateEffect(effect_after_s=55),
+        LateEffect(effect_after_s=55, how=DropKind.HANG),
+        Answer(status=502, body="<html>", commit=True),
+        Answer(
+            status=500, body={"code": "INTERNAL_ERROR", "details": {}, "message": "", "status": "error"}, commit=True
+        ),
+        Garble(),
+        Throttle(),
+        FailRow(code="INTERNAL_ERROR", index=0, commit=True),
+        FailRow(code="BRAND_NEW_CODE", index=0, details={}, commit=True),
+        Answer(status=201, body={"data": []}, commit=True),
+    ],
+)
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_an_unclear_answer_to_a_note_makes_no_second_one(action: Any, policy: NotePolicy) -> None:
+    """Notes have no key, so an uncertain one is looked for, and waited for, before it is written again."""
+
+    async def scenario() -> None:
+        world = World()
+        world.fault(action, operation="notes.create")
+        client = Client(world, note_policy=policy)
+        await client.deliver([delivery(f"m{index}", number(index)) for index in range(3)])
+        await asyncio.sleep(100)
+        assert len(world.dump("Notes")) == 3
+        assert world.engine.violations() == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("step", ["delete", "convert", "merge"])
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_parent_that_goes_between_message_and_note_is_looked_up_again(step: str, policy: NotePolicy) -> None:
+    """The note goes to whoever the person is now, and so does the link of the message."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world, note_policy=policy)
+        [item] = dialog(1, number(1))
+        [item.parent] = await client.sink.resolve([item])
+        assert item.parent is not None
+        await client.sink.write_messages([item])
+        if step == "merge":
+            master = world.insert("Leads", Phone=number(1))
+            world.step("merge", lead_id=item.parent.id, into=master)
+        else:
+            args = {"module": "Leads", "record_id": item.parent.id} if step == "delete" else {"lead_id": item.parent.id}
+            world.step(step, **args)
+        await client.sink.write_notes([item])
+        assert item.parent is None
+        item.may_exist = True
+        assert await client.deliver([item]) == [Delivered()]
+        [note], [message] = world.dump("Notes"), world.dump("Messages")
+        linked = message["Contact" if step == "convert" else "Lead"]
+        assert linked["id"] == note["Parent_Id"]["id"]
+
+    run(scenario())
+
+
+def test_a_note_is_found_among_thousands_by_page_token() -> None:
+    """Page numbers end at 2,000 notes; the one that is looked for may lie deeper."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        await client.deliver(dialog(1, number(1)))
+        [lead] = world.dump("Leads")
+        parent = {"module": {"api_name": "Leads"}, "id": lead["id"]}
+        others = [{"Note_Title": f"by hand {index}", "Note_Content": "x", "Parent_Id": parent} for index in range(2600)]
+        world.step("insert", module="Notes", records=others)
+        again = dialog(1, number(1))
+        again[0].may_exist = True
+        await Client(world).deliver(again)
+        assert len(world.dump("Notes")) == 2601
+
+    run(scenario())
+
+
+def test_a_dialog_with_thousands_of_messages_has_one_note() -> None:
+    """The referee asks for the oldest record first, and for the other dialogs of a batch after that."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world).deliver([item for index in range(4) for item in dialog(300, number(index))])
+        client = Client(world)
+        await client.deliver([delivery(f"more-{index}", number(index)) for index in range(8)])
+        assert len(world.dump("Notes")) == 8
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("dialog_id", ["it's", "back\\slash", "d" * 300, "😀", " "])
+def test_dialog_ids_that_cannot_be_asked_for(dialog_id: str) -> None:
+    """They cost a look at the parent's notes, and make one note like any other."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world).deliver(dialog(3, number(1), dialog_id=dialog_id))
+        again = dialog(4, number(1), dialog_id=dialog_id)
+        for item in again:
+            item.may_exist = True
+        await Client(world).deliver(again)
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
+def test_a_missing_dialog_field_makes_no_second_note() -> None:
+    """Without the field the referee cannot be asked; the parent's notes can."""
+
+    async def scenario() -> None:
+        world = World()
+        world.step("remove_field", module="Messages", api_name="Dialog_ID")
+        await Client(world).deliver(dialog(3, number(1)))
+        await Client(world).deliver([delivery("later", number(1))])
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
+def test_long_titles_and_texts_are_cut_and_keep_their_marker() -> None:
+    """The marker ends the title, whatever the channel is called."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world, note_policy=NotePolicy.PER_MESSAGE)
+        items = [delivery("m1", number(1), channel="c" * 300, text="😀" * 70_000)]
+        assert await client.deliver(items) == [Delivered()]
+        [note] = world.dump("Notes")
+        assert len(note["Note_Title"]) <= 120
+        assert note["Note_Title"].endswith("]")
+        assert note["Note_Content"].endswith("😀…")
+
+    run(scenario())
+
+
+def test_a_refused_note_rejects_its_message_only() -> None:
+    """The other notes of the call are written."""
+
+    async def scenario() -> None:
+        world = World()
+        details = {"api_name": "Note_Content"}
+        world.fault(FailRow(code="INVALID_DATA", index=1, details=details), operation="notes.create")
+        outcomes = await Client(world).deliver([delivery(f"m{index}", number(index)) for index in range(3)])
+        assert outcomes == [Delivered(), Rejected("note", "zoho.INVALID_DATA", "Note_Content"), Delivered()]  # type: ignore[arg-type]
+        assert len(world.dump("Notes")) == 2
+
+    run(scenario())
+
+
+def test_a_delivery_that_is_given_up_is_forgotten() -> None:
+    """A long-lived process does not keep what it has delivered."""
+
+    async def scenario() -> None:
+        client = Client(World())
+        items = dialog(20, number(1))
+        await client.deliver(items)
+        for item in items:
+            client.sink.gave_up(item)
+        assert not client.sink._written
+
+    run(scenario())
