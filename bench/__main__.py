@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import scenarios
-from bench.plots import draw
 from bench.scenarios import Figure, Sizes
 
 if TYPE_CHECKING:
@@ -144,8 +144,16 @@ def _save(figures: dict[str, Figure], sizes: Sizes, out: Path, console: Console)
     }
     about = {"messages": sizes.messages, "people": sizes.people, "latency_median_s": sizes.latency_s}
     (out / "results.json").write_text(json.dumps({"sizes": about, "figures": rows}, indent=2) + "\n", "utf-8")
-    drawn = draw(figures, out)
-    console.print(f"written to {out}: results.json {' '.join(path.name for path in drawn)}")
+    console.print(f"written to {out}: {' '.join(['results.json', *_drawn(figures, out)])}", soft_wrap=True)
+
+
+def _drawn(figures: dict[str, Figure], out: Path) -> list[str]:
+    """Plots need matplotlib, which only `make bench` installs."""
+    if find_spec("matplotlib") is None:
+        return []
+    from bench.plots import draw  # noqa: PLC0415
+
+    return [path.name for path in draw(figures, out)]
 
 
 if __name__ == "__main__":
