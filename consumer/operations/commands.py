@@ -44,6 +44,7 @@ dlq_cli = typer.Typer(name="dlq", help="Look into the dead-letter topic, and rep
 def register(cli: typer.Typer) -> None:
     """Add the commands of this room."""
     cli.command()(auth)
+    cli.command()(setup)
     cli.command()(doctor)
     cli.add_typer(dlq_cli)
 
@@ -183,6 +184,22 @@ def auth(
         else:
             write_env(env_file, values)
         say_connected(terminal, connected, values, None if kubernetes or print_token else env_file)
+
+
+# -- setup ------------------------------------------------------------------------------------------------------
+
+
+def setup(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it begins.")] = False,
+    is_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """Create in Zoho what is missing: the messages module, its fields, uniqueness.  Shows the plan first."""
+    with _speaking(lang, is_json=is_json) as terminal:
+        from consumer.operations.setup_dialog import set_up  # noqa: PLC0415
+
+        _run(set_up(terminal, _settings(), is_dry=dry_run, is_agreed=yes))
 
 
 # -- dead letters -----------------------------------------------------------------------------------------------

@@ -10,10 +10,13 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import orjson
 
 from consumer import __version__
 from consumer.core.backoff import Backoff
+from consumer.core.errors import TransientError
 from consumer.core.limits import Limiter
+from consumer.zoho.api import API_VERSION
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
 from consumer.zoho.http import HttpSend
 from consumer.zoho.layers import Turnstile, limited, retried
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from types import SimpleNamespace
 
     from consumer.settings import Settings
-    from consumer.zoho.api import Send
+    from consumer.zoho.api import Call, Send
 
 _BACKOFF = Backoff(base_s=0.5, cap_s=5.0)
 _TIMEOUT_S = 30.0
@@ -65,11 +68,35 @@ class ZohoDesk:
     tokens: TokenSource
     session: aiohttp.ClientSession
     traffic: Traffic
+    api_domain: str
 
     def at(self, api_domain: str) -> Send:
         """The same token at another host; one try."""
         http = HttpSend(self.session, api_domain, timeout_s=_TIMEOUT_S, observer=self.traffic)
         return authorized(http, self.tokens)
+
+    async def exchange(self, call: Call) -> dict[str, Any]:
+        """The body of an answer, whatever its status: writes of metadata tell in it what they refuse.
+
+        Raises TransientError when there is no readable answer, HaltedError while there is no token.
+        """
+        headers = {"Authorization": f"Zoho-oauthtoken {await self.tokens.token()}"}
+        url = f"{self.api_domain}/crm/{API_VERSION}{call.path}"
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S * 2)
+        try:
+            async with self.session.request(
+                call.method,
+                url,
+                params=list(call.params),
+                json=call.body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                body = orjson.loads(await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
+            raise TransientError("NO_READABLE_ANSWER", wrote_maybe=True) from None
+        return body if isinstance(body, dict) else {}
 
 
 @asynccontextmanager
@@ -118,4 +145,4 @@ async def zoho_desk(settings: Settings, *, wall_clock: Callable[[], float] = tim
         http = HttpSend(session, settings.zoho_api_domain, timeout_s=_TIMEOUT_S, observer=traffic)
         calm = limited(http, Turnstile(Limiter(max_concurrency=_CONCURRENCY)), backoff=_BACKOFF, random=random.random)
         send = retried(authorized(calm, tokens), backoff=_BACKOFF, random=random.random, attempts=3)
-        yield ZohoDesk(send, tokens, session, traffic)
+        yield ZohoDesk(send, tokens, session, traffic, settings.zoho_api_domain)

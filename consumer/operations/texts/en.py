@@ -719,4 +719,69 @@ TEXTS: dict[str, Text] = {
         "It holds the keys to your CRM, and terminals remember.",
         "Send it on: zoho-sync auth --kubernetes NAME | kubectl apply -f -",
     ),
+    # -- setup
+    "setup.plan": Text("Missing in Zoho, to be created:"),
+    "setup.nothing": Text("Nothing is missing: {name} and its fields are there."),
+    "setup.step.module": Text("module {name}"),
+    "setup.step.field": Text("field {name} in {module} ({type})"),
+    "setup.step.unique": Text("{name} in {module}: no duplicates"),
+    "setup.step.values": Text("{name} in {module}: missing values of the list"),
+    "setup.dry": Text("Dry run: nothing was changed."),
+    "setup.confirm": Text("Create this in Zoho?"),
+    "setup.done": Text("Done. Next: `zoho-sync doctor`."),
+    "setup.hand.type": Text(
+        "By hand: {field} in {name} has another type than {right}.",
+        "Zoho cannot change the type of a field.",
+        "Setup > Customization > Modules and Fields > {name}: delete or rename {field}, then run `zoho-sync setup` again.",
+    ),
+    "setup.hand.demanded": Text(
+        "By hand: {name} demands fields that the service does not fill: {fields}.",
+        "Zoho would refuse every new record.",
+        "Setup > Customization > Modules and Fields > {name} > the field: take off “Mark as required”.",
+    ),
+    "setup.hand.related": Text(
+        "By hand: show the list {name} on the page of a lead and of a contact.",
+        "Messages are there without it, but nobody sees them next to the person.",
+        "Open a lead > the three dots > Customize Related Lists > {name}; the same for a contact.",
+    ),
+    "setup.hand.profiles": Text(
+        "By hand: decide who may see {name}.",
+        "Every profile sees the new module.",
+        "Setup > Security Control > Profiles > each profile > {name}.",
+    ),
+    "setup.other_name": Text(
+        "A module called {name} is there, but its API name is {right}.",
+        "A second one would only confuse.",
+        "Set ZOHO_MESSAGES_MODULE={right}, then run the command again.",
+    ),
+    "setup.unreadable": Text(
+        "The fields of {name} cannot be read.",
+        "Without seeing them nothing is changed.",
+        "Run `zoho-sync doctor`: see the rows about scopes and the user.",
+    ),
+    "setup.no_scope": Text(
+        "The token may not change settings.",
+        "The service itself needs no such right, so `zoho-sync auth` does not ask for it.",
+        "Run `zoho-sync auth --with-setup`, then this command again; or create everything by hand (docs/setup.en.md).",
+    ),
+    "setup.duplicates": Text(
+        "{what} cannot be made unique: the module holds the same value several times.",
+        "Zoho refuses until they are gone.",
+        "Sort the module by {what}, delete the repeated records, then run the command again.",
+    ),
+    "setup.refused": Text(
+        "Zoho does not create {what}: {code}.",
+        "What was created before stays.",
+        "Create it by hand (docs/setup.en.md), or correct the cause and run the command again. A free edition has no custom modules.",
+    ),
+    "setup.slow": Text(
+        "{name} was created, but Zoho does not show it yet.",
+        "",
+        "Run the command again in a minute; it goes on from here.",
+    ),
+    "setup.renamed": Text(
+        "Zoho gave new fields of {name} other API names: {fields} are not found.",
+        "The service looks for these names.",
+        "Setup > Developer Hub > APIs and SDKs > API Names > {name}: correct them.",
+    ),
 }

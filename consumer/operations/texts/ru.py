@@ -717,4 +717,69 @@ TEXTS: dict[str, Text] = {
         "В нём ключи от вашей CRM, а терминалы всё помнят.",
         "Передайте дальше: zoho-sync auth --kubernetes NAME | kubectl apply -f -",
     ),
+    # -- setup
+    "setup.plan": Text("Не хватает в Zoho, будет создано:"),
+    "setup.nothing": Text("Всё на месте: {name} и поля есть."),
+    "setup.step.module": Text("модуль {name}"),
+    "setup.step.field": Text("поле {name} в {module} ({type})"),
+    "setup.step.unique": Text("{name} в {module}: без повторов"),
+    "setup.step.values": Text("{name} в {module}: недостающие значения списка"),
+    "setup.dry": Text("Пробный запуск: ничего не изменено."),
+    "setup.confirm": Text("Создать это в Zoho?"),
+    "setup.done": Text("Готово. Дальше: `zoho-sync doctor`."),
+    "setup.hand.type": Text(
+        "Вручную: у {field} в {name} тип не {right}.",
+        "Zoho не умеет менять тип поля.",
+        "Setup > Customization > Modules and Fields > {name}: удалите или переименуйте {field} и снова запустите `zoho-sync setup`.",
+    ),
+    "setup.hand.demanded": Text(
+        "Вручную: {name} требует поля, которые служба не заполняет: {fields}.",
+        "Zoho не принял бы ни одной новой записи.",
+        "Setup > Customization > Modules and Fields > {name} > поле: снимите «Mark as required».",
+    ),
+    "setup.hand.related": Text(
+        "Вручную: покажите список {name} на странице лида и контакта.",
+        "Без этого сообщения есть, но рядом с человеком их не видно.",
+        "Откройте лид > три точки > Customize Related Lists > {name}; то же для контакта.",
+    ),
+    "setup.hand.profiles": Text(
+        "Вручную: решите, кому виден {name}.",
+        "Новый модуль видят все профили.",
+        "Setup > Security Control > Profiles > каждый профиль > {name}.",
+    ),
+    "setup.other_name": Text(
+        "Модуль с названием {name} есть, но его API-имя — {right}.",
+        "Второй только запутал бы.",
+        "Задайте ZOHO_MESSAGES_MODULE={right} и запустите команду снова.",
+    ),
+    "setup.unreadable": Text(
+        "Поля {name} прочитать нельзя.",
+        "Вслепую ничего не меняется.",
+        "Запустите `zoho-sync doctor`: см. строки о разрешениях и пользователе.",
+    ),
+    "setup.no_scope": Text(
+        "Токену нельзя менять настройки.",
+        "Самой службе это не нужно, поэтому `zoho-sync auth` такого права не просит.",
+        "Запустите `zoho-sync auth --with-setup`, затем эту команду снова; или создайте всё вручную (docs/setup.ru.md).",
+    ),
+    "setup.duplicates": Text(
+        "{what} нельзя сделать уникальным: в модуле уже есть повторы.",
+        "Zoho не разрешит, пока они есть.",
+        "Отсортируйте модуль по {what}, удалите повторы и запустите команду снова.",
+    ),
+    "setup.refused": Text(
+        "Zoho не создаёт {what}: {code}.",
+        "Созданное раньше остаётся.",
+        "Создайте вручную (docs/setup.ru.md) или устраните причину и запустите снова. В бесплатной редакции нет пользовательских модулей.",
+    ),
+    "setup.slow": Text(
+        "{name} создан, но Zoho его ещё не показывает.",
+        "",
+        "Запустите команду через минуту; она продолжит отсюда.",
+    ),
+    "setup.renamed": Text(
+        "Zoho дал новым полям {name} другие API-имена: {fields} не найдены.",
+        "Служба ищет именно эти имена.",
+        "Setup > Developer Hub > APIs and SDKs > API Names > {name}: исправьте их.",
+    ),
 }
