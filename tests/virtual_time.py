@@ -91,6 +91,8 @@ class Life:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_alive = True
+        self.ended_at = float("inf")
+        """When its process ended, by force or in good order."""
         self.fuse: int | None = None
         """Steps that are left to it: it ends between two of them, at whatever await it had come to."""
         self.on_end: Callable[[], None] = lambda: None

@@ -359,7 +359,9 @@ class SimSource:
             faults.fired["commit_late"] += 1
             broker.loop.spawn(self._store_late(offsets, note, broker.rng.uniform(1.0, 40.0)), None)
             await asyncio.Event().wait()
-        await asyncio.shield(broker.loop.spawn(self._store(offsets, note), None))
+        storing = broker.loop.spawn(self._store(offsets, note), None)
+        storing.add_done_callback(lambda task: task.exception())
+        await asyncio.shield(storing)
         if broker.rng.random() < faults.commit_answer_lost:
             faults.fired["commit_answer_lost"] += 1
             raise TransientError("ANSWER_LOST")

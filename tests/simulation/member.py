@@ -174,8 +174,12 @@ class Member:
 
     def start(self) -> None:
         """Begin; from now on its life may end at any moment."""
-        self.life.on_end = lambda: self.broker.expire(self.source)
+        self.life.on_end = self._ended
         self.loop.spawn(self._run(), self.life, name=self.life.name)
+
+    def _ended(self) -> None:
+        self.life.ended_at = self.loop.time()
+        self.broker.expire(self.source)
 
     async def _run(self) -> None:
         try:
@@ -183,3 +187,4 @@ class Member:
         except Exception as error:  # noqa: BLE001 - a process that ends with a traceback
             self.error = error
         self.is_done = True
+        self.life.ended_at = self.loop.time()
