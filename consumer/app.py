@@ -20,10 +20,12 @@ from consumer.core.phones import Phones
 from consumer.kafka.connection import KafkaConnection
 from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource, SourceConfig
+from consumer.operations.dlq.desk import Desk
 from consumer.pipeline import Pipeline, PipelineConfig
 from consumer.telemetry import health
 from consumer.telemetry import metrics as m
 from consumer.telemetry.recorder import Recorder
+from consumer.view.dead_letters import DeadLetterView
 from consumer.view.service_view import View
 from consumer.web.server import HttpServer, WebConfig
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
@@ -316,6 +318,14 @@ def _pipeline_config(settings: Settings) -> PipelineConfig:
     )
 
 
+def _dead_letter_view(settings: Settings) -> DeadLetterView | None:
+    if not settings.kafka_bootstrap_servers:
+        return None
+    group_id = f"{settings.kafka_group_id}-dlq-replay"
+    idempotence = settings.kafka_producer_idempotence
+    return DeadLetterView(Desk(kafka_connection(settings), settings.kafka_dlq_topic, group_id, idempotence))
+
+
 def _web_config(settings: Settings) -> WebConfig:
     return WebConfig(
         host=settings.http_host,
@@ -343,7 +353,7 @@ async def run_service(
             )
         )
         service = Service(settings, session, recorder) if settings.zoho_crm_enabled else None
-        server = HttpServer(View(settings, recorder, service), _web_config(settings))
+        server = HttpServer(View(settings, recorder, service, _dead_letter_view(settings)), _web_config(settings))
         url = await server.start()
         stack.push_async_callback(server.stop)
         _handle_signals(stop, recorder)

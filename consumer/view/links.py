@@ -12,12 +12,11 @@ from consumer.web.view import DialogLink, LinkReason, LinkState, Place, Subject,
 from consumer.zoho.lookups import phone_of_dialog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from consumer.core.links import Links
     from consumer.core.model import Delivery, Parent
     from consumer.core.phones import Phones
-    from consumer.pipeline import Pipeline
     from consumer.view.setbacks import Setback, Setbacks
     from consumer.zoho.api import Send
     from consumer.zoho.people import People
@@ -38,7 +37,7 @@ class LinkFinder:
         people: People,
         phones: Phones,
         links: Links,
-        pipeline: Pipeline,
+        deliveries: Callable[[], Collection[Delivery]],
         setbacks: Setbacks,
         halt_code: Callable[[], str],
     ) -> None:
@@ -48,7 +47,7 @@ class LinkFinder:
         self._people = people
         self._phones = phones
         self._links = links
-        self._pipeline = pipeline
+        self._deliveries = deliveries
         self._setbacks = setbacks
         self._halt_code = halt_code
         self._dialogs: OrderedDict[str, str] = OrderedDict()
@@ -70,7 +69,7 @@ class LinkFinder:
         return subject.value if subject.kind is SubjectKind.PHONE else self._dialogs.get(subject.value)
 
     def _on_its_way(self, subject: Subject) -> Delivery | None:
-        deliveries = self._pipeline.dedup.deliveries()
+        deliveries = self._deliveries()
         if subject.kind is SubjectKind.DIALOG:
             return next((found for found in deliveries if found.event.dialog_id == subject.value), None)
         key = self._phones.person(subject.value).key

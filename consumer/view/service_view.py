@@ -11,10 +11,8 @@ from prometheus_client import generate_latest
 from consumer import __version__
 from consumer.core.links import Links
 from consumer.core.phones import Phones
-from consumer.operations.commands import desk_of
 from consumer.telemetry import health
 from consumer.telemetry import metrics as m
-from consumer.view.dead_letters import DeadLetterView
 from consumer.view.explain import explain
 from consumer.view.links import LinkFinder
 from consumer.view.setbacks import Setbacks
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from consumer.settings import Settings
     from consumer.telemetry.recorder import Recorder
+    from consumer.view.dead_letters import DeadLetterView
     from consumer.view.parts import ServiceParts
     from consumer.web.view import DeadLetterPage, Explanation, ReplayPlan, ReplayStep, Selection, Subject
 
@@ -33,7 +32,13 @@ if TYPE_CHECKING:
 class View:
     """See `consumer.web.view.ServiceView`; without a service it is switched off, and well."""
 
-    def __init__(self, settings: Settings, recorder: Recorder, service: ServiceParts | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        recorder: Recorder,
+        service: ServiceParts | None,
+        dead_letters: DeadLetterView | None,
+    ) -> None:
         self._settings = settings
         self._recorder = recorder
         self._service = service
@@ -42,7 +47,7 @@ class View:
         self._setbacks = Setbacks()
         recorder.on_setback = self._setbacks.note
         self._finder = self._finder_for(service) if service else None
-        self._dead_letters = DeadLetterView(desk_of(settings)) if settings.kafka_bootstrap_servers else None
+        self._dead_letters = dead_letters
 
     def _finder_for(self, service: ServiceParts) -> LinkFinder:
         return LinkFinder(
@@ -52,7 +57,7 @@ class View:
             people=service.people,
             phones=service.phones,
             links=self._links,
-            pipeline=service.pipeline,
+            deliveries=service.pipeline.dedup.deliveries,
             setbacks=self._setbacks,
             halt_code=lambda: next((halt.code for halt in service.halts()), ""),
         )

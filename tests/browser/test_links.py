@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
@@ -16,10 +16,13 @@ from tests.web.fakes import CRM, FakeView, letter
 from tests.web.site import KEY, Site, open_site
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from types import ModuleType
 
     from tests.browser.conftest import NewPage
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.asyncio(loop_scope="module")]
 
@@ -46,11 +49,11 @@ def _panel() -> ModuleType:
 
 
 @asynccontextmanager
-async def host_page(make: Any) -> AsyncIterator[str]:
+async def host_page(make: Callable[[str], AbstractAsyncContextManager[Handler]]) -> AsyncIterator[str]:
     """A server for somebody else's page, made once its own address is known."""
     app = web.Application()
     runner = web.AppRunner(app)
-    made: dict[str, web.Response | Any] = {}
+    made: dict[str, Handler] = {}
 
     async def answer(request: web.Request) -> web.StreamResponse:
         return await made["handler"](request)
@@ -73,7 +76,7 @@ async def example_panel(view: FakeView) -> AsyncIterator[str]:
     panel = _panel()
 
     @asynccontextmanager
-    async def make(url: str) -> AsyncIterator[Any]:
+    async def make(url: str) -> AsyncIterator[Handler]:
         import time
 
         async with open_site(view, panel_origins=(url,)) as site:
@@ -209,7 +212,7 @@ async def test_element_makes_its_own_link(new_page: NewPage) -> None:
     view = FakeView(org_id="org1")
 
     @asynccontextmanager
-    async def make(url: str) -> AsyncIterator[Any]:
+    async def make(url: str) -> AsyncIterator[Handler]:
         async with open_site(view, panel_origins=(url,)) as site:
             body = f'<html lang="ru"><script src="{site.url}/static/open-in-zoho.js" defer></script>'
             body += f'<open-in-zoho phone="{PHONE}"></open-in-zoho>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ HALT = Halt("OAUTH_SCOPE_MISMATCH", "Run auth again.", 1.0)
         ),
     ],
 )
-def test_probes(changes: dict[str, object], state: State, is_live: bool, is_ready: bool) -> None:
+def test_probes(changes: dict[str, Any], state: State, is_live: bool, is_ready: bool) -> None:
     """Only our own loops make us dead; lag and an empty assignment make us neither dead nor unready; causes outside
     make us unready, never dead."""
     health = assess(replace(WELL, **changes), LIMITS)
