@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from consumer.operations.dlq.letters import Wanted
     from consumer.operations.dlq.replay import Plan, ReplayOptions, ReplayReport
     from consumer.operations.doctor.findings import Finding
+    from consumer.operations.explain import Explanation
     from consumer.operations.terminal import Terminal
     from consumer.settings import Settings
 
@@ -46,6 +47,7 @@ def register(cli: typer.Typer) -> None:
     cli.command()(auth)
     cli.command()(setup)
     cli.command()(doctor)
+    cli.command()(explain)
     cli.add_typer(dlq_cli)
 
 
@@ -200,6 +202,46 @@ def setup(
         from consumer.operations.setup_dialog import set_up  # noqa: PLC0415
 
         _run(set_up(terminal, _settings(), is_dry=dry_run, is_agreed=yes))
+
+
+# -- explain ----------------------------------------------------------------------------------------------------
+
+
+def explain(
+    message_id: Annotated[str, typer.Argument(help="The message_id of the event.")],
+    since: Annotated[str, typer.Option(help="How far back to search Kafka: RFC 3339, or ago.")] = "7d",
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show the link, which holds the number.")] = False,
+    is_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """Where one message is: offset, outcome, lead or contact and by which rule, note, dead letters."""
+    with _speaking(lang, is_json=is_json) as terminal:
+        from consumer.operations.explain_view import show_explanation  # noqa: PLC0415
+
+        settings = _settings()
+        found = _run(_explain(settings, message_id, since))
+        show_explanation(terminal, found, settings, is_revealed=reveal)
+        if found.outcome(settings)[0] == "unknown":
+            raise typer.Exit(1)
+
+
+async def _explain(settings: Settings, message_id: str, since: str) -> Explanation:
+    from consumer.core.errors import SyncError  # noqa: PLC0415
+    from consumer.operations.doctor.environment import has_zoho  # noqa: PLC0415
+    from consumer.operations.explain import Explanation, ask_kafka, ask_zoho  # noqa: PLC0415
+    from consumer.operations.zoho_desk import zoho_desk  # noqa: PLC0415
+
+    found = Explanation(message_id, since=moment(since))
+    await ask_kafka(settings, desk_of(settings), found)
+    if not has_zoho(settings):
+        found.zoho_error = "ZOHO_NOT_SET"
+        return found
+    async with zoho_desk(settings) as desk:
+        try:
+            await ask_zoho(desk.send, settings, found)
+        except SyncError as error:
+            found.zoho_error = error.code
+    return found
 
 
 # -- dead letters -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaError,
@@ -146,6 +147,19 @@ async def spans_of(consumer: AIOKafkaConsumer, topic: str, *, since_ms: int | No
         found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
         starts = {tp: found[tp].offset if found.get(tp) else ends[tp] for tp in partitions}
     return {TopicPartition(tp.topic, tp.partition): Span(starts[tp], ends[tp]) for tp in partitions}
+
+
+async def group_offsets(connection: KafkaConnection, group_id: str, spans: Spans) -> dict[TopicPartition, Any]:
+    """What the group has committed in these partitions: `offset` and `metadata` each.  Raises OperationError."""
+    with translated(connection), quiet():
+        admin = AIOKafkaAdminClient(**connection.options())
+        try:
+            await admin.start()
+            partitions = [_kafka(tp) for tp in spans]
+            found = await patiently(lambda: admin.list_consumer_group_offsets(group_id, partitions=partitions))
+        finally:
+            await admin.close()
+    return {TopicPartition(tp.topic, tp.partition): entry for tp, entry in found.items() if entry.offset >= 0}
 
 
 async def scan(consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, Span]) -> AsyncGenerator[list[Record], None]:

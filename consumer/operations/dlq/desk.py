@@ -6,14 +6,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient
-
 from consumer.core.model import TopicPartition
 from consumer.operations.dlq.done import Done
 from consumer.operations.dlq.letters import DeadLetter, Group, Place, Wanted, dead_letter_of
 from consumer.operations.errors import OperationError
-from consumer.operations.topics import Span, Spans, patiently, quiet, reader, scan, spans_of, translated
+from consumer.operations.topics import Span, Spans, group_offsets, reader, scan, spans_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -94,15 +91,7 @@ async def opened(desk: Desk) -> AsyncIterator[Sheet]:
 
 
 async def _done(desk: Desk, spans: Spans) -> dict[TopicPartition, Done]:
-    with translated(desk.connection), quiet():
-        admin = AIOKafkaAdminClient(**desk.connection.options())
-        try:
-            await admin.start()
-            partitions = [KafkaPartition(tp.topic, tp.partition) for tp in spans]
-            found = await patiently(lambda: admin.list_consumer_group_offsets(desk.group_id, partitions=partitions))
-        finally:
-            await admin.close()
-    stored = {TopicPartition(tp.topic, tp.partition): entry for tp, entry in found.items() if entry.offset >= 0}
+    stored = await group_offsets(desk.connection, desk.group_id, spans)
     done = {tp: Done.parse(stored[tp].offset, stored[tp].metadata) if tp in stored else Done() for tp in spans}
     for tp, span in spans.items():
         if done[tp].prefix > span.end:

@@ -784,4 +784,40 @@ TEXTS: dict[str, Text] = {
         "The service looks for these names.",
         "Setup > Developer Hub > APIs and SDKs > API Names > {name}: correct them.",
     ),
+    # -- explain
+    "explain.delivered": Text("It is in Zoho."),
+    "explain.no_note": Text(
+        "It is in Zoho, but the note of its dialog is missing: was it deleted there, or is it about to be written?",
+    ),
+    "explain.waiting": Text(
+        "It waits in Kafka; records ahead of it: {ahead}. `zoho-sync doctor` tells whether anybody reads.",
+    ),
+    "explain.dead": Text(
+        "It is a dead letter ({stage}: {reason}), replayed {replays} times. `zoho-sync dlq show --message-id …` shows it, `dlq replay --message-id …` sends it back.",
+    ),
+    "explain.skipped": Text("It was skipped on purpose: {reason}."),
+    "explain.vanished": Text(
+        "It was settled, but Zoho has no record of it: was it deleted there, or sent before the service's first start?",
+    ),
+    "explain.unsure": Text("It was settled; Zoho could not be asked ({detail})."),
+    "explain.unknown": Text(
+        "There is no trace of it: not in the topics (as far back as they were searched), not in Zoho. Compare the id with the messaging platform.",
+    ),
+    "explain.kafka.settled": Text("{at}, settled"),
+    "explain.kafka.unsettled": Text("{at}, not settled; ahead of it: {ahead}"),
+    "explain.letter": Text("Dead letter"),
+    "explain.replays": Text("(replays: {count})"),
+    "explain.record": Text("Message record"),
+    "explain.note": Text("Note"),
+    "explain.note.yes": Text("is there"),
+    "explain.note.no": Text("is missing"),
+    "explain.note.unknown": Text("cannot be told"),
+    "explain.link": Text("Link"),
+    "explain.rule.created": Text("created for this number; records with it: {candidates}"),
+    "explain.rule.phone": Text("found by its field Phone; records with the number: {candidates}"),
+    "explain.rule.mobile": Text("found by its field Mobile; records with the number: {candidates}"),
+    "explain.rule.contact": Text("the number is a contact's, who goes before leads; records with it: {candidates}"),
+    "explain.rule.changed": Text("no longer holds the number: it was changed since; records with it: {candidates}"),
+    "explain.rule.gone": Text("is gone: deleted, merged or converted since"),
+    "explain.rule.unknown": Text(""),
 }

@@ -782,4 +782,38 @@ TEXTS: dict[str, Text] = {
         "Служба ищет именно эти имена.",
         "Setup > Developer Hub > APIs and SDKs > API Names > {name}: исправьте их.",
     ),
+    # -- explain
+    "explain.delivered": Text("Сообщение в Zoho."),
+    "explain.no_note": Text("Сообщение в Zoho, но заметки его диалога нет: удалена там или вот-вот появится?"),
+    "explain.waiting": Text(
+        "Сообщение ждёт в Kafka; записей перед ним: {ahead}. `zoho-sync doctor` скажет, читает ли их кто-нибудь.",
+    ),
+    "explain.dead": Text(
+        "Сообщение среди недоставленных ({stage}: {reason}), повторов: {replays}. `zoho-sync dlq show --message-id …` покажет, `dlq replay --message-id …` вернёт.",
+    ),
+    "explain.skipped": Text("Сообщение пропущено намеренно: {reason}."),
+    "explain.vanished": Text(
+        "Сообщение обработано, но записи в Zoho нет: удалена там или пришла до первого запуска службы?",
+    ),
+    "explain.unsure": Text("Сообщение обработано; Zoho спросить не удалось ({detail})."),
+    "explain.unknown": Text(
+        "Следов нет: ни в топиках (насколько назад искали), ни в Zoho. Сверьте идентификатор с платформой сообщений.",
+    ),
+    "explain.kafka.settled": Text("{at}, обработано"),
+    "explain.kafka.unsettled": Text("{at}, не обработано; перед ним: {ahead}"),
+    "explain.letter": Text("Недоставленное"),
+    "explain.replays": Text("(повторов: {count})"),
+    "explain.record": Text("Запись сообщения"),
+    "explain.note": Text("Заметка"),
+    "explain.note.yes": Text("есть"),
+    "explain.note.no": Text("нет"),
+    "explain.note.unknown": Text("неизвестно"),
+    "explain.link": Text("Ссылка"),
+    "explain.rule.created": Text("создан для этого номера; записей с ним: {candidates}"),
+    "explain.rule.phone": Text("найден по полю Phone; записей с номером: {candidates}"),
+    "explain.rule.mobile": Text("найден по полю Mobile; записей с номером: {candidates}"),
+    "explain.rule.contact": Text("номер принадлежит контакту, он важнее лида; записей с ним: {candidates}"),
+    "explain.rule.changed": Text("номера в ней больше нет: изменена позже; записей с ним: {candidates}"),
+    "explain.rule.gone": Text("больше нет: удалена, объединена или конвертирована"),
+    "explain.rule.unknown": Text(""),
 }

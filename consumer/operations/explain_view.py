@@ -1,0 +1,111 @@
+"""An explanation in a terminal, in a pipe, and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from consumer.core.decode import Poison, Skip
+from consumer.operations.texts import phrase
+
+if TYPE_CHECKING:
+    from consumer.operations.explain import Explanation, InZoho
+    from consumer.operations.terminal import Terminal
+    from consumer.settings import Settings
+
+_STYLES = {"delivered": "green", "waiting": "yellow", "skipped": "yellow", "no_note": "yellow"}
+
+
+def explanation_json(found: Explanation, settings: Settings) -> dict[str, Any]:
+    """For machines."""
+    outcome, facts = found.outcome(settings)
+    return {
+        "message_id": found.message_id,
+        "outcome": outcome,
+        **facts,
+        "kafka": [
+            {
+                "partition": item.partition,
+                "offset": item.offset,
+                "at": item.at.isoformat(),
+                "settled": item.is_settled,
+                "ahead": item.ahead,
+                "readable": not isinstance(item.decoded, (Poison, Skip)),
+            }
+            for item in found.occurrences
+        ],
+        "dead_letters": [
+            {
+                "place": str(letter.place),
+                "reason": letter.reason,
+                "stage": letter.stage,
+                "detail": letter.detail,
+                "failed_at": letter.failed_at.isoformat(),
+                "replays": letter.replays,
+            }
+            for letter in found.dead_letters
+        ],
+        "zoho": _zoho_json(found.in_zoho),
+        "zoho_error": found.zoho_error,
+    }
+
+
+def _zoho_json(in_zoho: InZoho | None) -> dict[str, Any] | None:
+    if in_zoho is None:
+        return None
+    parent = in_zoho.parent
+    return {
+        "record_id": in_zoho.record_id,
+        "created_at": in_zoho.created_at,
+        "parent": {"module": str(parent.module), "id": parent.id} if parent else None,
+        "rule": in_zoho.rule,
+        "candidates": in_zoho.candidates,
+        "note": in_zoho.has_note,
+    }
+
+
+def show_explanation(terminal: Terminal, found: Explanation, settings: Settings, *, is_revealed: bool) -> None:
+    """What became of it, then where each trace of it lies."""
+    if terminal.is_json:
+        terminal.json(explanation_json(found, settings))
+        return
+    lang = terminal.lang
+    outcome, facts = found.outcome(settings)
+    terminal.line(phrase(lang, f"explain.{outcome}", **facts), style=_STYLES.get(outcome, "red"))
+    rows = [*_kafka_rows(terminal, found), *_dead_rows(terminal, found), *_zoho_rows(terminal, found, is_revealed)]
+    terminal.table(("", ""), rows)
+
+
+def _kafka_rows(terminal: Terminal, found: Explanation) -> list[tuple[str, str]]:
+    rows = []
+    for item in found.occurrences:
+        state = "settled" if item.is_settled else "unsettled"
+        text = phrase(terminal.lang, f"explain.kafka.{state}", at=f"{item.at:%Y-%m-%d %H:%M:%SZ}", ahead=item.ahead)
+        rows.append((f"Kafka {item.partition}@{item.offset}", text))
+    return rows
+
+
+def _dead_rows(terminal: Terminal, found: Explanation) -> list[tuple[str, str]]:
+    title = phrase(terminal.lang, "explain.letter")
+    return [
+        (
+            f"{title} {letter.place}",
+            f"{letter.failed_at:%Y-%m-%d %H:%M:%SZ} {letter.stage}: {letter.reason} {letter.detail} "
+            + phrase(terminal.lang, "explain.replays", count=letter.replays),
+        )
+        for letter in found.dead_letters
+    ]
+
+
+def _zoho_rows(terminal: Terminal, found: Explanation, is_revealed: bool) -> list[tuple[str, str]]:
+    lang, in_zoho = terminal.lang, found.in_zoho
+    if in_zoho is None:
+        return [("Zoho", found.zoho_error)] if found.zoho_error else []
+    rows = [(phrase(lang, "explain.record"), f"{in_zoho.record_id} {in_zoho.created_at}")]
+    if in_zoho.parent is not None:
+        rule = phrase(lang, f"explain.rule.{in_zoho.rule}", candidates=in_zoho.candidates)
+        rows.append((str(in_zoho.parent.module), f"{in_zoho.parent.id} {rule}"))
+    note = {True: "yes", False: "no", None: "unknown"}[in_zoho.has_note]
+    rows.append((phrase(lang, "explain.note"), phrase(lang, f"explain.note.{note}")))
+    if in_zoho.link and is_revealed:
+        rows.append((phrase(lang, "explain.link"), in_zoho.link))
+    return rows
