@@ -16,7 +16,7 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run demo test check bench format schemas manifests image lock clean
+.PHONY: help install run demo test check bench format schemas manifests image audit lock clean
 
 help: ## say what each target does
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -67,12 +67,18 @@ manifests: $(INSTALLED) ## render and check what Kubernetes is given
 image: $(INSTALLED) ## build the image and run it, without a Docker engine
 	@$(PY) -m tools.image $(ARGS)
 
+audit: $(INSTALLED) ## dangerous code, secrets, licences, known vulnerabilities
+	@$(PY) -m tools.audit $(ARGS)
+
 lock: $(INSTALLED) ## renew the locked requirements
 	@$(LOCK) pyproject.toml --output-file requirements/run.txt
 	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra sandbox --output-file requirements/sandbox.txt
 	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra sandbox --group dev --output-file requirements/dev.txt
 	@$(LOCK) --constraint requirements/dev.txt --group bench --output-file requirements/bench.txt
 	@$(LOCK) --group image --output-file requirements/image.txt
+	@$(LOCK) --group checks --output-file requirements/checks.txt
+	@$(LOCK) --group checkov --output-file requirements/checkov.txt
+	@$(LOCK) --no-deps --group compose --output-file requirements/compose.txt
 	@git diff --stat -- requirements
 
 clean: ## remove all that these targets made

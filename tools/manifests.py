@@ -7,9 +7,8 @@ the dashboard's queries; and lints Dockerfile and compose.yaml.  The checkers li
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,24 +21,15 @@ import yaml
 from prometheus_client import generate_latest
 
 from consumer.telemetry.metrics import Metrics
+from tools.checks import CACHE, ROOT, Failed, Unavailable, call, environment, output, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache" / "checks"
 OVERLAYS = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
 MONITORING = ROOT / "k8s" / "components" / "monitoring"
 # Fewer would mean that the checker did not see the manifests.
 LEAST_POLICIES = 50
-
-
-class Failed(Exception):
-    """A check did not hold; the text says what and where."""
-
-
-class Unavailable(Exception):
-    """A tool cannot be had here; the text says which, and how it is had elsewhere."""
 
 
 def main() -> int:
@@ -51,21 +41,8 @@ def main() -> int:
         except (Failed, Unavailable) as error:
             print(f"manifests: {error}")
             return 1
-        outcomes = [_run(check, Path(folder)) for check in checks]
+        outcomes = [run(f"manifests: {check.__name__}", functools.partial(check, Path(folder))) for check in checks]
     return 0 if all(outcomes) else 1
-
-
-def _run(check: Callable[[Path], str], folder: Path) -> bool:
-    name = f"manifests: {check.__name__}"
-    try:
-        print(f"{name}: ok: {check(folder)}", flush=True)
-    except Failed as error:
-        print(f"{name}: FAILED\n{error}", flush=True)
-        return False
-    except Unavailable as error:
-        print(f"{name}: not checked: {error}", flush=True)
-        return not os.environ.get("CI")
-    return True
 
 
 def render(folder: Path) -> None:
@@ -73,7 +50,7 @@ def render(folder: Path) -> None:
     if shutil.which("kubectl") is None:
         raise Unavailable("nothing can be rendered without kubectl")
     for overlay in OVERLAYS:
-        text = _output("kubectl", "kustomize", str(ROOT / "k8s" / "overlays" / overlay))
+        text = output("kubectl", "kustomize", str(ROOT / "k8s" / "overlays" / overlay))
         (folder / f"{overlay}.yaml").write_text(text, "utf-8")
 
 
@@ -82,14 +59,14 @@ def render(folder: Path) -> None:
 
 def schemas(folder: Path) -> str:
     """Every resource of every overlay against the schema of its kind; an unknown kind is a failure."""
-    python = _environment("checks") / "python"
+    python = environment("checks") / "python"
     files = [str(folder / f"{overlay}.yaml") for overlay in OVERLAYS]
-    return _output(str(python), "-m", "tools.resources", *files).strip()
+    return output(str(python), "-m", "tools.resources", *files).strip()
 
 
 def policies(folder: Path) -> str:
     """checkov's policies on rendered resources and on the Dockerfile."""
-    checkov = _environment("checkov") / "checkov"
+    checkov = environment("checkov") / "checkov"
     files = [word for overlay in OVERLAYS for word in ("--file", str(folder / f"{overlay}.yaml"))]
     # Dockerfile: the base comes by an argument, tag and digest together, which this policy takes for "latest".
     docker = ["--file", str(ROOT / "Dockerfile"), "--framework", "dockerfile", "--skip-check", "CKV_DOCKER_7"]
@@ -98,7 +75,7 @@ def policies(folder: Path) -> str:
 
 
 def _policies_passed(checkov: str, *args: str) -> int:
-    done = _call(checkov, *args, "--skip-download", "--output", "json", "--quiet", "--compact")
+    done = call(checkov, *args, "--skip-download", "--output", "json", "--quiet", "--compact")
     try:
         report = json.loads(done.stdout)
     except json.JSONDecodeError:
@@ -113,13 +90,13 @@ def _policies_passed(checkov: str, *args: str) -> int:
 
 def dockerfile(_folder: Path) -> str:
     """hadolint."""
-    _output(str(_environment("checks") / "hadolint"), str(ROOT / "Dockerfile"))
+    output(str(environment("checks") / "hadolint"), str(ROOT / "Dockerfile"))
     return "hadolint has nothing to say"
 
 
 def compose(_folder: Path) -> str:
     """compose.yaml against the schema of the compose specification."""
-    schema = next(_environment("compose").parent.glob("**/compose_spec.json"))
+    schema = next(environment("compose").parent.glob("**/compose_spec.json"))
     document = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
     errors = list(jsonschema.Draft7Validator(json.loads(schema.read_text("utf-8"))).iter_errors(document))
     if errors:
@@ -130,7 +107,7 @@ def compose(_folder: Path) -> str:
 def metrics(_folder: Path) -> str:
     """The names, units and help texts of the metrics, by Prometheus' own rules."""
     exposed = generate_latest(Metrics(version="0").registry).decode()
-    done = _call(_promtool(), "check", "metrics", text=exposed)
+    done = call(_promtool(), "check", "metrics", text=exposed)
     if done.returncode:
         raise Failed(done.stdout + done.stderr)
     return "promtool accepts them"
@@ -141,42 +118,13 @@ def alerts(folder: Path) -> str:
     rules = yaml.safe_load((MONITORING / "rules.yaml").read_text("utf-8"))["spec"]
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules), "utf-8")
     shutil.copy(MONITORING / "tests.yaml", folder / "tests.yaml")
-    _output(_promtool(), "check", "rules", str(folder / "rules.yaml"))
-    _output(_promtool(), "test", "rules", str(folder / "tests.yaml"))
+    output(_promtool(), "check", "rules", str(folder / "rules.yaml"))
+    output(_promtool(), "test", "rules", str(folder / "tests.yaml"))
     tests: list[Any] = yaml.safe_load((folder / "tests.yaml").read_text("utf-8"))["tests"]
     return f"{sum(len(group['rules']) for group in rules['groups'])} rules, {len(tests)} tests"
 
 
 # --- tools ----------------------------------------------------------------------------------------------
-
-
-def _call(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=False, timeout=600)
-
-
-def _output(*command: str) -> str:
-    done = _call(*command)
-    if done.returncode:
-        raise Failed(f"{Path(command[0]).name} {command[1]}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
-    return done.stdout
-
-
-def _environment(name: str) -> Path:
-    """The programs of requirements/NAME.txt, in an environment that is made once for each content of that file."""
-    locked = ROOT / "requirements" / f"{name}.txt"
-    home = CACHE / f"{name}-{hashlib.sha256(locked.read_bytes()).hexdigest()[:12]}"
-    if not home.exists():
-        print(f"manifests: installing requirements/{name}.txt", flush=True)
-        unfinished = home.with_suffix(".part")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        uv = str(Path(sys.executable).with_name("uv"))
-        made = _call(uv, "venv", "--quiet", "--relocatable", str(unfinished))
-        options = ("--quiet", "--no-deps", "--require-hashes", "--python", str(unfinished / "bin" / "python"))
-        done = _call(uv, "pip", "install", *options, "-r", str(locked)) if not made.returncode else made
-        if done.returncode:
-            raise Unavailable(f"requirements/{name}.txt cannot be installed: {done.stderr.strip()[-500:]}")
-        unfinished.rename(home)
-    return home / "bin"
 
 
 def _promtool() -> str:
@@ -198,7 +146,7 @@ def _unpack_promtool(unpacked: Path) -> None:
         packages = list(Path(folder).glob("prometheus_*.deb"))
         if done.returncode or not packages:
             raise Unavailable("promtool is not at hand, nor Debian's package prometheus (apt-get update?)")
-        _output("dpkg-deb", "--extract", str(packages[0]), f"{folder}/package")
+        output("dpkg-deb", "--extract", str(packages[0]), f"{folder}/package")
         CACHE.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(folder) / "package" / "usr" / "bin" / "promtool", unpacked)
 
