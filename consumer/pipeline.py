@@ -443,7 +443,9 @@ class Pipeline:
 
     def _intake_message(self, record: Record, ack: Ack, event: MessageEvent, phone: str) -> None:
         verdict = self._dedup.look_up(event.message_id, record.value)
-        if verdict.seen is Seen.FRESH:
+        is_left = verdict.delivery is not None and not verdict.delivery.is_wanted()
+        if verdict.seen is Seen.FRESH or is_left:
+            # A delivery that was taken away is not revived: what it knows is older than what others did meanwhile.
             delivery = Delivery(record, ack, event, phone, may_exist=record.may_repeat)
             self._dedup.start(delivery)
             self._route(delivery)

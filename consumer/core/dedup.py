@@ -69,7 +69,7 @@ class Dedup:
     def settle(self, delivery: Delivery) -> None:
         """The message stands in the CRM: later events with its id are duplicates."""
         message_id = delivery.event.message_id
-        self._in_flight.pop(message_id, None)
+        self.forget(delivery)
         self._settled[_key(message_id)] = fingerprint(delivery.record.value)
         if len(self._settled) > self._horizon:
             self._settled.popitem(last=False)

@@ -544,14 +544,19 @@ class People:
         return None
 
     async def _withdraw(self, ours: Parent, kept: Parent) -> Found:
-        """Take back the lead that we made a moment ago: nothing points at it yet.  A repeated deletion does no harm."""
+        """Take back the lead that we made a moment ago: nothing points at it yet.  A repeated deletion does no harm.
+
+        Raises what will pass, so that it is tried again; a right or scope that is missing leaves the lead, and is told.
+        """
         call = Call(Operation.DELETE_LEADS, "DELETE", f"/{Module.LEADS}/{ours.id}", is_optional=True)
         try:
             await self._send(call)
             is_deleted = True
         except RefusedError:
             is_deleted = not await self._read(ours)
-        except SyncError:
+        except HaltedError as error:
+            if error.code.startswith("TOKEN_"):
+                raise
             is_deleted = False
         self._observer.lead_withdrawn(ours.id, kept.id, is_deleted=is_deleted)
         return kept
