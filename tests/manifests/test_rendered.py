@@ -225,11 +225,12 @@ def test_topics_and_rights_are_those_of_the_service(production: Rendered) -> Non
         (acl["resource"]["type"], acl["resource"]["name"], operation)
         for acl in production.one("KafkaUser")["spec"]["authorization"]["acls"]
         for operation in acl["operations"]
-        if operation != "Describe"
+        if not operation.startswith("Describe")
     }
     assert rights == {
         ("topic", settings["KAFKA_TOPIC"], "Read"),
         ("group", settings["KAFKA_GROUP_ID"], "Read"),
+        ("topic", settings["KAFKA_DLQ_TOPIC"], "Read"),
         ("topic", settings["KAFKA_DLQ_TOPIC"], "Write"),
     }
 
