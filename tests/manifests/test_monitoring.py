@@ -24,7 +24,7 @@ _METRIC = re.compile(r"(?<![\w:])(zoho_sync_[a-z_]+)(?:\{([^}]*)\})?")
 def _series(definition: MetricDef) -> set[str]:
     if definition.kind is MetricKind.HISTOGRAM:
         return {f"{definition.full_name}_{part}" for part in ("bucket", "sum", "count")}
-    return {f"{definition.full_name}_info"} if definition.kind is MetricKind.INFO else {definition.full_name}
+    return {definition.full_name}
 
 
 SERIES = {name: definition for definition in CATALOGUE for name in _series(definition)}
