@@ -243,6 +243,7 @@ class People:
     async def _find_or_create(self, people: list[Person], results: dict[str, Found]) -> None:
         """Fills `results` as it goes, so that what is found stays found when a later call fails."""
         results.update(await self._settle([person.key for person in people if person.key in self._unsettled]))
+        await self._settle([key for key in self._unsettled if key not in self._pending])  # nobody asks for them now
         missing = [person for person in people if person.key not in results]
         if missing:
             results.update(await self._by_query(missing))

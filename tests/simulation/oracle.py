@@ -236,6 +236,11 @@ class Oracle:
         effect = self._create_effect(record_id)
         return effect.call in self.wire.fates and self.wire.fates[effect.call].life.ended_at < effect.at_s + SETTLED_S
 
+    def _was_given_up(self, record_id: str) -> bool:
+        """Its deletion failed, and nothing came that would have made the process try again."""
+        calls = [call for call in self.engine.journal.calls if call.operation == "records.delete_one"]
+        return any(call.path.endswith(record_id) and self.wire.fates[call.number].answered_at is None for call in calls)
+
     def _made(self, record_id: str) -> str:
         effect = self._create_effect(record_id)
         fate = self.wire.fates.get(effect.call)
@@ -262,6 +267,8 @@ class Oracle:
             self.excused["lead of a caller that was gone"] += 1
         elif any(self._was_left(row.id) for row in made):
             self.excused["lead of a process that ended before it saw the other one"] += 1
+        elif any(self._was_given_up(row.id) for row in made):
+            self.excused["lead of a process that could not take it back, and had no more work"] += 1
         else:
             self.violations.append(f"person {person} {len(rows)} times: {[self._made(row.id) for row in rows]}")
 
