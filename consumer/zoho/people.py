@@ -534,7 +534,7 @@ class People:
             older = [parent for _, row in hits.get(key, []) if (parent := _lead_of(row)) and _is_older(parent, ours)]
             kept = await self._first_living(older)
             settled[key] = await self._withdraw(ours, kept) if kept else ours
-            del self._unsettled[key]
+            self._unsettled.pop(key, None)
         return settled
 
     async def _first_living(self, leads: list[Parent]) -> Parent | None:
