@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import (
-    InvalidTopicError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
-)
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
 
 from consumer.core.errors import DeadLetterError
 from consumer.core.model import TopicPartition
@@ -29,21 +22,13 @@ if TYPE_CHECKING:
 
 REPLAYS = "dlq.replays"
 _CONNECT_TIMEOUT_S = 60.0
-_SEND_TIMEOUT_S = 60.0
+_SEND_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 60.0
 _READ_POLL_MS = 500
 _CLOCK_SKEW_MS = 3_600_000
 """A dead letter is younger than its record, by clocks that may differ by this much."""
 _STOP_TIMEOUT_S = 10.0
 _LARGEST_RECORD_BYTES = 16 * 1024 * 1024
-_TOPIC_ERRORS = (
-    InvalidTopicError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
-)
-"""What the topic says of a record; any other failure may have cost the producer its life."""
 
 
 def headers_of(record: Record, rejected: Rejected, *, attempts: int, failed_at: datetime) -> Headers:
@@ -101,18 +86,23 @@ class KafkaDeadLetters:
         failed_at = datetime.fromtimestamp(self._wall_clock(), UTC)
         headers = headers_of(record, rejected, attempts=attempts, failed_at=failed_at)
         try:
-            producer = await self._connected()
-            await self._send(producer, record, headers)
+            await self._send(record, headers)
         except (KafkaError, OSError, TimeoutError) as error:
             raise DeadLetterError(type(error).__name__) from None
 
-    async def _send(self, producer: AIOKafkaProducer, record: Record, headers: Headers) -> None:
-        """Some faults (a sequence number that the broker does not expect, say) kill aiokafka's producer for good."""
+    async def _send(self, record: Record, headers: Headers) -> None:
+        """One record that the broker refuses breaks the row of sequence numbers for all who follow: they try anew."""
+        try:
+            await self._send_once(record, headers)
+        except OutOfOrderSequenceNumber:
+            await self._send_once(record, headers)
+
+    async def _send_once(self, record: Record, headers: Headers) -> None:
+        """A producer that has failed may be dead for good, so it is replaced."""
+        producer = await self._connected()
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
                 await producer.send_and_wait(self._topic, key=record.key, value=record.value, headers=list(headers))
-        except _TOPIC_ERRORS:
-            raise
         except (KafkaError, OSError, TimeoutError):
             if self._producer is producer:
                 self._producer = None
@@ -159,7 +149,9 @@ class KafkaDeadLetters:
     async def _places(self, consumer: AIOKafkaConsumer, since_ms: int) -> set[tuple[TopicPartition, int]]:
         if self._topic not in await consumer.topics():
             return set()
-        numbers = consumer.partitions_for_topic(self._topic) or ()
+        # A consumer that subscribes to nothing knows no topic until somebody asks for one of its partitions.
+        await consumer.end_offsets([KafkaPartition(self._topic, 0)])
+        numbers = consumer.partitions_for_topic(self._topic)
         partitions = [KafkaPartition(self._topic, number) for number in numbers]
         ends = await consumer.end_offsets(partitions)
         starts = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition as KafkaPartition
@@ -52,21 +53,22 @@ async def committed_offsets(
     }
 
 
-async def resolved(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, Start]) -> dict[TopicPartition, int]:
-    """The offset of each beginning.  Raises KafkaError."""
+async def resolved(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, Start]) -> dict[TopicPartition, Start]:
+    """Each beginning with its offset; one that is not in the topic is halted.  Raises KafkaError."""
     partitions = [kafka_partition(tp) for tp in starts]
     ends = await consumer.end_offsets(partitions)
     beginnings = await consumer.beginning_offsets(partitions)
     times = {kafka_partition(tp): start.time_ms for tp, start in starts.items() if start.kind is From.TIME}
     at_times = await consumer.offsets_for_times(times) if times else {}
-    offsets: dict[TopicPartition, int] = {}
+    found: dict[TopicPartition, Start] = {}
     for tp, start in starts.items():
         kafka_tp = kafka_partition(tp)
-        at_time = at_times.get(kafka_tp)
-        offsets[tp] = {
-            From.OFFSET: start.offset or 0,
-            From.BEGINNING: beginnings[kafka_tp],
-            From.TIME: at_time.offset if at_time else ends[kafka_tp],
-            From.END: ends[kafka_tp],
+        beginning, end, at_time = beginnings[kafka_tp], ends[kafka_tp], at_times.get(kafka_tp)
+        offset = {
+            From.OFFSET: start.offset,
+            From.BEGINNING: beginning,
+            From.TIME: at_time.offset if at_time else end,
+            From.END: end,
         }[start.kind]
-    return offsets
+        found[tp] = replace(start, offset=offset, is_halted=start.is_halted or not beginning <= offset <= end)
+    return found

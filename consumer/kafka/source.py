@@ -48,7 +48,6 @@ _READ_GRACE_S = 1.0
 _ENDS_EVERY_S = 15.0
 _ENDS_AGAIN_S = 2.0
 _ENDS_TIMEOUT_S = 5.0
-_FAILING_S = 20.0
 _REBALANCING_S = 120.0
 """Beyond the time that the members have for it."""
 _HALT_S = 30.0
@@ -86,6 +85,8 @@ class SourceConfig:
     max_poll_interval_s: float = 600.0
     metadata_max_age_s: float = 60.0
     """How soon a partition that was added to the topic is seen."""
+    patience_s: float = 20.0
+    """How long a client may go on failing before another takes its place."""
     repeat_window: int = 5000
     """Records of a partition that its last owner may have written without committing: its bound of in-flight ones."""
 
@@ -307,6 +308,8 @@ class KafkaSource:
         if not reading.done() or self._reading is not reading:
             return {}
         self._reading = None
+        if reading.cancelled():
+            raise KafkaError("a task of aiokafka's own was cancelled")
         batches = reading.result()
         self._failing_since = None
         return batches
@@ -369,7 +372,7 @@ class KafkaSource:
         self._observer.kafka_failed("poll", error)
         now = self._now()
         self._failing_since = self._failing_since or now
-        if now - self._failing_since > _FAILING_S:
+        if now - self._failing_since > self._config.patience_s:
             await self.recreate()
         await asyncio.sleep(_ERROR_WAIT_S)
 
@@ -454,8 +457,9 @@ class KafkaSource:
         numbers = self._numbers(consumer) | {tp.partition for tp in opening}
         committed = await committed_offsets(self._connection, self._config.group_id, topic, numbers)
         note = group_note(committed, partitions=len(numbers), now_ms=int(self._wall_clock() * 1000))
-        starts = {tp: start_of(tp.partition, committed, note, since_ms=self._config.since_ms) for tp in opening}
-        offsets = await resolved(consumer, starts)
+        wanted = {tp: start_of(tp.partition, committed, note, since_ms=self._config.since_ms) for tp in opening}
+        starts = await resolved(consumer, wanted)
+        offsets = {tp: start.offset or 0 for tp, start in starts.items()}
         async with self._commit_lock:
             if epoch != self._epoch:
                 return False
@@ -492,7 +496,12 @@ class KafkaSource:
     async def _commit(
         self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int], *, is_clean: bool
     ) -> None:
-        """Only with the lock: a commit that waits over a rebalance would be sent as the new generation's."""
+        """Only with the lock: a commit that waits over a rebalance would be sent as the new generation's.
+
+        Outside any generation, after a lost session, a group that has no members would take it from anybody.
+        """
+        if consumer._coordinator.generation < 0:  # noqa: SLF001 - not to be had otherwise
+            raise CommitFailedError
         gone = self._gone()
         entries = {
             kafka_partition(tp): OffsetAndMetadata(

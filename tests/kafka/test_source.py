@@ -1,0 +1,192 @@
+"""What the source does on every broker, the embedded one and Apache Kafka alike."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiokafka.consumer.fetcher as aiokafka_fetcher
+import pytest
+from aiokafka.errors import CorruptRecordException, KafkaError
+
+from consumer.core.errors import CommitLostError
+from consumer.core.model import TopicPartition
+from tests.kafka.harness import DEADLINE_S, Member, numbered, produce, stored_offset
+from tests.kafka_server.cluster import Broker
+from tests.kafka_server.fixtures import CreateTopic
+
+
+async def test_a_new_group_starts_at_the_end_and_says_so(broker: Broker, create_topic: CreateTopic) -> None:
+    """Without a date, a group without offsets skips what is there, and commits that position before it reads."""
+    topic = await create_topic()
+    await produce(broker, topic, [b"old", b"older"])
+    async with Member(broker, topic, since_ms=None) as member:
+        await member.opened()
+        assert await stored_offset(broker, topic) == 2
+        await produce(broker, topic, [b"new"])
+        assert await member.read(1) == [b"new"]
+
+
+async def test_members_share_and_take_over(broker: Broker, create_topic: CreateTopic) -> None:
+    """A second member gets half of the partitions after the first has given them up; leaving gives them back."""
+    topic = await create_topic(partitions=2)
+    async with Member(broker, topic) as first:
+        await first.opened(2)
+        async with Member(broker, topic) as second:
+            await first.until(lambda: len(first.owned()) == 1 and len(second.owned()) == 1)
+            assert ("revoked", {0, 1}) in first.events
+            await produce(broker, topic, [b"a"], partition=0)
+            await produce(broker, topic, [b"b"], partition=1)
+            await first.read(1)
+            await second.read(1)
+            assert {*first.values(), *second.values()} == {b"a", b"b"}
+            await second.commit(is_clean=True)
+        await first.until(lambda: first.owned() == {0, 1} and not first.source.is_rebalancing)
+        await produce(broker, topic, [b"c"], partition=0)
+        await produce(broker, topic, [b"d"], partition=1)
+        await first.read(3)
+        assert sorted(filter(None, first.values()))[-2:] == [b"c", b"d"]
+
+
+async def test_a_standby_stays_a_member(broker: Broker, create_topic: CreateTopic) -> None:
+    """A member without partitions is joined, keeps its place for longer than the poll limit, and takes over."""
+    topic = await create_topic()
+    async with Member(broker, topic) as first, Member(broker, topic, max_poll_interval_s=1.0) as standby:
+        await first.until(lambda: not first.source.is_rebalancing)
+        owner, other = (first, standby) if first.owned() else (standby, first)
+        before = len(other.events)
+        await asyncio.sleep(3)
+        assert other.source.is_joined
+        assert len(other.events) == before
+        await owner.stop()
+        await other.until(lambda: other.owned() == {0})
+        await produce(broker, topic, [b"x"])
+        assert b"x" in await other.read(1)
+        owner.begin()
+
+
+async def test_without_room_it_stays_and_loses_nothing(
+    broker: Broker, create_topic: CreateTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member without room for longer than the poll limit keeps its partitions, and later reads each record once."""
+    monkeypatch.setattr("consumer.kafka.source._PAUSE_AFTER_S", 0.3)
+    topic = await create_topic()
+    async with Member(broker, topic, max_poll_interval_s=2.0) as member:
+        await produce(broker, topic, numbered(3))
+        await member.read(3)
+        await member.set_room(0)
+        await produce(broker, topic, numbered(50, first=3))
+        await asyncio.sleep(3)
+        assert len(member.records) == 3
+        member.room = 7
+        assert await member.read(53) == numbered(53)
+        assert member.told("assigned") == [{0}]
+
+
+async def test_a_commit_for_a_partition_of_others_is_refused(broker: Broker, create_topic: CreateTopic) -> None:
+    """What is not ours cannot be committed, and the stored offset stays."""
+    topic = await create_topic()
+    async with Member(broker, topic) as member:
+        await member.opened()
+        with pytest.raises(CommitLostError):
+            await member.source.commit({TopicPartition(topic, 7): 3}, is_clean=False)
+
+
+async def test_lag_counts_what_is_not_read(broker: Broker, create_topic: CreateTopic) -> None:
+    """Lag is known of each own partition, also while there is no room and nothing is fetched."""
+    topic = await create_topic(partitions=2)
+    async with Member(broker, topic) as member:
+        await member.opened(2)
+        await member.set_room(0)
+        await produce(broker, topic, numbered(5), partition=1)
+        member.source._ends_due_at = 0.0
+        await member.until(lambda: member.source.lag() == {TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 5})
+        member.room = 10
+        await member.read(5)
+        assert member.source.lag() == {TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0}
+
+
+async def test_large_records_come_whole(broker: Broker, create_topic: CreateTopic) -> None:
+    """Records of a mebibyte, Kafka's usual limit, arrive like others."""
+    topic = await create_topic()
+    values = [bytes([letter]) * (1024 * 1024 - 200) for letter in b"abc"]
+    await produce(broker, topic, values)
+    async with Member(broker, topic) as member:
+        assert await member.read(3) == values
+
+
+async def test_a_corrupt_batch_hides_nothing(
+    broker: Broker, create_topic: CreateTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records before a corrupt batch, and those of other partitions, arrive; it halts and is tried again by itself."""
+    monkeypatch.setattr("consumer.kafka.source._HALT_S", 1.0)
+    topic = await create_topic(partitions=2)
+    await produce(broker, topic, numbered(3))
+    await produce(broker, topic, [b"x", b"y"], partition=1)
+    damaged = {2}
+    unpack = aiokafka_fetcher.PartitionRecords._unpack_records
+
+    def failing(self: Any) -> Any:
+        for record in unpack(self):
+            if record.partition == 0 and record.offset in damaged:
+                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+            yield record
+
+    monkeypatch.setattr(aiokafka_fetcher.PartitionRecords, "_unpack_records", failing)
+    async with Member(broker, topic) as member:
+        await member.until(lambda: bool(member.told("halted")))
+        assert set(await member.read(2)) >= {b"x", b"y"}
+        damaged.clear()
+        await member.read(5)
+        assert sorted(filter(None, member.values())) == [b"0", b"1", b"2", b"x", b"y"]
+
+
+async def test_a_client_that_keeps_failing_is_replaced(broker: Broker, create_topic: CreateTopic) -> None:
+    """When a task of the client's own is dead, a new client takes its place, and nothing is lost."""
+    topic = await create_topic()
+    await produce(broker, topic, [b"a"])
+    async with Member(broker, topic, patience_s=0.5) as member:
+        await member.read(1)
+        await _kill_coordination(member)
+        await member.until(lambda: len(member.told("assigned")) == 2 and member.source.is_joined)
+        await produce(broker, topic, [b"b"])
+        await member.until(lambda: b"b" in member.values())
+
+
+async def _kill_coordination(member: Member) -> None:
+    coordinator = member.coordinator()
+
+    async def fail() -> None:
+        raise KafkaError("Unexpected error during coordination")
+
+    coordinator._coordination_task.cancel()
+    coordinator._coordination_task = asyncio.ensure_future(fail())
+    await asyncio.wait({coordinator._coordination_task})
+
+
+async def test_a_client_can_be_replaced_while_it_reads(broker: Broker, create_topic: CreateTopic) -> None:
+    """The watchdog's remedy: the partitions are given up, committed, and taken again by a new client."""
+    topic = await create_topic()
+    async with Member(broker, topic) as member:
+        await produce(broker, topic, numbered(3))
+        await member.read(3)
+        await member.source.recreate()
+        await member.until(lambda: len(member.told("opened")) == 2)
+        assert member.told("opened")[1] == (0, 3, "offset")
+        await produce(broker, topic, [b"after"])
+        assert (await member.read(4)) == [*numbered(3), b"after"]
+
+
+async def test_it_can_be_stopped_while_no_broker_answers() -> None:
+    """Without any broker, joining goes on trying, and a stop ends it at once."""
+    member = Member(_Nowhere(), "t")  # type: ignore[arg-type]
+    member.begin()
+    await member.until(lambda: len(member.failures) >= 2)
+    assert set(member.failures) == {"connect: KafkaConnectionError"}
+    async with asyncio.timeout(DEADLINE_S):
+        await member.stop()
+
+
+class _Nowhere:
+    def environment(self) -> dict[str, str]:
+        return {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}
