@@ -236,6 +236,13 @@ def test_a_refused_option_halts_and_names_the_setting(name: str, word: str) -> N
     assert word in found.advice
 
 
+@pytest.mark.parametrize("code", ["BRAND_NEW", "INVALID_DATA"])
+def test_a_401_is_about_the_token_whatever_its_code(code: str) -> None:
+    """Unless the code says that it is a scope."""
+    assert isinstance(failure(READ, 401, error(code)), TokenRefusedError)
+    assert isinstance(failure(READ, 401, error("OAUTH_SCOPE_MISMATCH")), HaltedError)
+
+
 def test_an_unknown_code_is_refused_and_marked() -> None:
     """For a whole call and for a record; tried a few times before it is rejected."""
     found = failure(write(), 400, error("BRAND_NEW"))

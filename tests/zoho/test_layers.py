@@ -152,12 +152,27 @@ def test_cancelled_waiters_leak_nothing(arrivals: list[tuple[float, bool, float,
     run(scenario())
 
 
+def test_a_permit_that_comes_with_the_cancellation_is_given_back() -> None:
+    """A waiter that is cancelled in the moment of its turn leaves the turn to the next."""
+
+    async def scenario() -> None:
+        turnstile = Turnstile(Limiter(max_concurrency=1))
+        held = await turnstile.enter(LIGHT)
+        unlucky, next_one = (asyncio.create_task(turnstile.enter(LIGHT)) for _ in range(2))
+        await asyncio.sleep(0)
+        turnstile.leave(held)
+        unlucky.cancel()
+        async with asyncio.timeout(1):
+            await next_one
+        assert turnstile.limiter.in_flight == 1
+
+    run(scenario())
+
+
 def test_a_flight_of_429_pauses_once_and_shortly() -> None:
     """Ten calls refused together cost about a second, not ten backoffs on top of each other."""
 
     async def scenario() -> None:
-        send = Script(*[ThrottledError("TOO_MANY_REQUESTS")] * 10, takes_s=0.5)
-        await asyncio.gather(*(patient(calm(send))(READ) for _ in range(1)))
         limiter = Limiter(max_concurrency=10)
         send = Script(*[ThrottledError("TOO_MANY_REQUESTS")] * 10, takes_s=0.5)
         call = patient(calm(send, limiter))

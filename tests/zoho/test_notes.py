@@ -68,6 +68,21 @@ def test_messages_without_dialog_id_belong_to_the_dialog_of_their_number() -> No
     run(scenario())
 
 
+@pytest.mark.parametrize("is_new_process", [True, False])
+def test_a_number_with_and_without_dialog_ids_has_a_note_for_each(is_new_process: bool) -> None:
+    """Messages of a named dialog are no part of the nameless one."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        await client.deliver(dialog(3, number(1), dialog_id="d1"))
+        client = Client(world) if is_new_process else client
+        await client.deliver([delivery(f"bare-{index}", number(1), dialog_id=None) for index in range(3)])
+        assert len(world.dump("Notes")) == 2
+
+    run(scenario())
+
+
 def test_one_note_for_every_message_by_policy() -> None:
     """With the message's text."""
 

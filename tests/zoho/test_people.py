@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumer.core.model import Deferred, Module, Parent, Rejected, Stage
+from consumer.core.model import Deferred, Delivered, Module, Parent, Rejected, Stage
 from consumer.zoho.people import LeadOptions, MatchPolicy
 from sandbox.zoho import Answer, Drop, DropKind, FailRow, Garble, LateEffect, Throttle
 from tests.zoho.room import Client, World, delivery, number, run
@@ -222,16 +222,22 @@ def test_duplicate_data_yields_the_record_that_it_names(form: str) -> None:
     run(scenario())
 
 
-def test_a_duplicate_of_something_else_is_not_adopted() -> None:
+@pytest.mark.parametrize("form", ["v8", "id_only", "api_name_and_id"])
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_duplicate_of_something_else_is_not_adopted(form: str, is_readable: bool) -> None:
     """A record that clashes in another way is another person; its message must not go there."""
+    if form == "id_only" and not is_readable:
+        return  # nothing tells it from a clash of numbers
 
     async def scenario() -> None:
-        world = World()
+        world = World({"duplicate_form": form})
+        if not is_readable:
+            world.fault(Answer(status=204), operation="records.get", times=None)
         world.insert("Leads", Last_Name="Anna", Phone=number(7))
         world.step("set_field", module="Leads", api_name="Last_Name", unique=False)
         client = Client(world)
         [found] = await client.sink.resolve([delivery("m", number(1), contact_name="Anna")])
-        assert found == Rejected(Stage.LEAD, "zoho.DUPLICATE_DATA", "Last_Name")
+        assert found == Rejected(Stage.LEAD, "zoho.DUPLICATE_DATA", "" if form == "id_only" else "Last_Name")
 
     run(scenario())
 
@@ -382,6 +388,22 @@ def test_a_converted_lead_whose_contact_is_gone_gets_a_new_lead() -> None:
         await client.deliver([delivery("m1", number(1))])
         [row] = world.dump("Messages")
         assert row["Lead"]["id"] != lead
+
+    run(scenario())
+
+
+def test_a_deleted_lead_that_queries_still_show_is_not_believed() -> None:
+    """If the read without delay lags after all, the refused link is checked by the record itself."""
+
+    async def scenario() -> None:
+        world = World({"coql_lag_s": (0.0, 0.0)})
+        client = Client(world)
+        old = await client.parent(number(1))
+        world.step("configure", coql_lag_s=[600, 600], search_lag_s=[600, 600])
+        world.step("delete", module="Leads", record_id=old.id)
+        assert await client.deliver([delivery("m1", number(1))]) == [Delivered()]
+        [lead] = world.dump("Leads")
+        assert lead["id"] != old.id
 
     run(scenario())
 
