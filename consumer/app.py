@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import time
@@ -13,6 +14,7 @@ import aiohttp
 
 from consumer import __version__
 from consumer.core.backoff import Backoff
+from consumer.core.datacenters import is_loopback
 from consumer.core.errors import Halt, SyncError
 from consumer.core.limits import Gate, Limiter
 from consumer.core.links import Links
@@ -22,6 +24,7 @@ from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource, SourceConfig
 from consumer.operations.dlq.desk import Desk
 from consumer.pipeline import Pipeline, PipelineConfig
+from consumer.settings import SettingsError
 from consumer.telemetry import health
 from consumer.telemetry import metrics as m
 from consumer.telemetry.recorder import Recorder
@@ -29,6 +32,7 @@ from consumer.view.dead_letters import DeadLetterView
 from consumer.view.service_view import View
 from consumer.web.server import HttpServer, WebConfig
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
+from consumer.zoho.credit_file import CreditFile
 from consumer.zoho.http import HttpSend
 from consumer.zoho.layers import Turnstile, gated, limited, retried
 from consumer.zoho.metadata import Schema
@@ -68,6 +72,8 @@ class ZohoRoom:
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder) -> None:
         self._recorder = recorder
         self.limiter = Limiter(max_concurrency=settings.zoho_max_concurrency, daily_credits=settings.zoho_daily_credits)
+        cache = settings.zoho_token_cache
+        self._credit_file = CreditFile(cache.with_name(f"{cache.name}.credits")) if cache else None
         self.turnstile = Turnstile(self.limiter)
         self.gate = Gate()
         self.tokens = TokenSource(
@@ -75,7 +81,7 @@ class ZohoRoom:
             HttpTokenEndpoint(session, settings.accounts_domain),
             wall_clock=time.time,
             random=random.random,
-            cache=TokenCache(settings.zoho_token_cache) if settings.zoho_token_cache else None,
+            cache=TokenCache(cache) if cache else None,
             account=settings.accounts_domain,
             on_refresh=recorder.token_refreshed,
         )
@@ -96,6 +102,18 @@ class ZohoRoom:
         )
         if credits_remaining is not None:
             self.limiter.credits_reported(credits_remaining, asyncio.get_running_loop().time())
+
+    def load_credits(self) -> None:
+        """What an earlier process used counts against today's budget, too."""
+        if self._credit_file is not None:
+            now = asyncio.get_running_loop().time()
+            self._credit_file.load(self.limiter.ledger, now=now, wall_now=time.time())
+
+    def save_credits(self) -> None:
+        """Once a second, and at the end."""
+        if self._credit_file is not None:
+            now = asyncio.get_running_loop().time()
+            self._credit_file.save(self.limiter.ledger, now=now, wall_now=time.time())
 
     def halt(self, operation: str, code: str, advice: str) -> None:
         """The meaning of an answer showed a cause outside any one message."""
@@ -170,6 +188,7 @@ class Service:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then drain."""
+        self.zoho.load_credits()
         warm_up = asyncio.create_task(self._warm_up())
         watch = asyncio.create_task(self._watch(stop))
         draining = asyncio.create_task(self._note_draining(stop))
@@ -179,6 +198,7 @@ class Service:
             for task in (warm_up, watch, draining):
                 task.cancel()
             await asyncio.gather(warm_up, watch, draining, return_exceptions=True)
+            self.zoho.save_credits()
             await self.dead_letters.stop()
 
     async def _warm_up(self) -> None:
@@ -201,6 +221,7 @@ class Service:
             await asyncio.sleep(_TICK_S)
             self.recorder.metrics.put(m.LOOP_LAG, max(0.0, loop.time() - due))
             self._tell_halts()
+            self.zoho.save_credits()
             self.refresh_gauges()
             if health.is_stuck(self.snapshot(), health.Limits()):
                 await self._unstick(stop)
@@ -354,17 +375,38 @@ async def run_service(
         )
         service = Service(settings, session, recorder) if settings.zoho_crm_enabled else None
         server = HttpServer(View(settings, recorder, service, _dead_letter_view(settings)), _web_config(settings))
-        url = await server.start()
         stack.push_async_callback(server.stop)
+        url = await _listening(server, settings)
         _handle_signals(stop, recorder)
         recorder.log("app.service_started", version=__version__, is_enabled=settings.zoho_crm_enabled, http=url)
         on_ready(url)
         if service is None:
             await stop.wait()
             return 0
+        _warn_of_plaintext(settings, recorder)
         await service.run(stop)
         recorder.log("app.service_stopped", exit_code=service.exit_code)
         return service.exit_code
+
+
+async def _listening(server: HttpServer, settings: Settings) -> str:
+    try:
+        return await server.start()
+    except OSError as error:
+        address = f"{settings.http_host}:{settings.http_port}"
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise SettingsError([f"HTTP_PORT: cannot listen on {address}: {why.lower()} (0 picks a free port)"]) from None
+
+
+def _warn_of_plaintext(settings: Settings, recorder: Recorder) -> None:
+    """Within a cluster it may be meant so; over any other network messages, and a password with PLAIN, can be read."""
+    servers = (settings.kafka_bootstrap_servers or "").split(",")
+    exposed = [server for server in servers if not is_loopback(f"kafka://{server.strip()}")]
+    if exposed and settings.kafka_security_protocol.endswith("PLAINTEXT"):
+        advice = (
+            "messages travel unencrypted: set KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL unless the network is trusted"
+        )
+        recorder.warn("kafka.connection_unencrypted", advice=advice)
 
 
 def _handle_signals(stop: asyncio.Event, recorder: Recorder) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from consumer.core.backoff import Backoff
 
 HEAVY_LIMIT = 10
@@ -83,6 +85,18 @@ class CreditLedger:
             if excess <= 0:
                 return start + _BUCKET_S + DAY_S - now
         return None
+
+    def ages(self, now: float) -> list[tuple[float, int]]:
+        """(age in seconds, credits) of each bucket, oldest first: what outlives a restart, whose clock begins anew."""
+        self.used(now)
+        return [(now - start, spent) for start, spent in self._buckets]
+
+    def restore(self, ages: Iterable[tuple[float, int]], now: float) -> None:
+        """What an earlier process used; to be called before the first call is booked."""
+        for age_s, spent in sorted(ages, reverse=True):
+            if 0 <= age_s < DAY_S + _BUCKET_S and spent > 0:
+                self._buckets.append((now - age_s, spent))
+                self._used += spent
 
     def per_hour(self, now: float) -> float:
         """Credits used in the last hour."""
