@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 import uvloop
@@ -36,8 +36,12 @@ def run() -> None:
 
     settings = settings_or_exit()
     configure_logging(level=settings.log_level, style=settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raise typer.Exit(runner.run(run_service(settings)))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(run_service(settings))
+    except SettingsError as error:
+        _refuse(error)
+    raise typer.Exit(code)
 
 
 @cli.command()
@@ -69,9 +73,13 @@ def settings_or_exit() -> Settings:
     try:
         return load_settings()
     except SettingsError as error:
-        for line in error.lines:
-            sys.stderr.write(f"{line}\n")
-        raise typer.Exit(2) from None
+        _refuse(error)
+
+
+def _refuse(error: SettingsError) -> NoReturn:
+    for line in error.lines:
+        sys.stderr.write(f"{line}\n")
+    raise typer.Exit(2) from None
 
 
 def main() -> None:

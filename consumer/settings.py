@@ -44,7 +44,6 @@ _EXAMPLES = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092",
     "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
     "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-    "KAFKA_ALLOW_PLAINTEXT": "true",
     "SYNC_MESSAGES_SINCE": "2026-01-31T00:00:00+00:00",
     "SYNC_NOTE_POLICY": "per_dialog",
     "SYNC_DEFAULT_REGION": "RU",
@@ -235,6 +234,11 @@ class Settings(BaseSettings):
             for name in SECRETS
             if (problem := _file_problem(getattr(self, f"{name.lower()}_file")))
         ]
+        problems += [
+            (name, problem)
+            for name in ("KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE", "KAFKA_SSL_KEYFILE")
+            if (problem := _file_problem(getattr(self, name.lower())))
+        ]
         if self.kafka_security_protocol.startswith("SASL"):
             problems += self._sasl_problems()
         if self.kafka_topic == self.kafka_dlq_topic:
@@ -244,10 +248,13 @@ class Settings(BaseSettings):
     def _sasl_problems(self) -> list[tuple[str, str]]:
         if self.kafka_sasl_mechanism is None:
             return [("KAFKA_SASL_MECHANISM", "is required with a SASL security protocol")]
-        if self.kafka_sasl_mechanism == "OAUTHBEARER":
-            return []
-        needed = [name for name in ("KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD") if not self._has(name)]
-        return [(name, f"is required with {self.kafka_sasl_mechanism}") for name in needed]
+        is_token = self.kafka_sasl_mechanism == "OAUTHBEARER"
+        needed = ("KAFKA_SASL_PASSWORD",) if is_token else ("KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD")
+        return [
+            (name, f"is required with {self.kafka_sasl_mechanism}{', and holds the token' if is_token else ''}")
+            for name in needed
+            if not self._has(name)
+        ]
 
     @property
     def accounts_domain(self) -> str:

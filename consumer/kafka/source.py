@@ -48,6 +48,8 @@ _READ_GRACE_S = 1.0
 _ENDS_EVERY_S = 15.0
 _ENDS_AGAIN_S = 2.0
 _ENDS_TIMEOUT_S = 5.0
+_UNREACHABLE_S = 60.0
+"""A session is lost by then, so a new client costs nothing; it also reads a changed password."""
 _REBALANCING_S = 120.0
 """Beyond the time that the members have for it."""
 _HALT_S = 30.0
@@ -158,7 +160,7 @@ class KafkaSource:
         self._rebalancing_since: float | None = None
         self._is_running = False
         self._has_joined = False
-        self._is_reachable = True
+        self._unreachable_since: float | None = None
         self.halted: dict[TopicPartition, HaltedPartition] = {}
         self.partition_count = 0
         """Partitions of the topic, ours or not."""
@@ -179,7 +181,7 @@ class KafkaSource:
                 await self._close()
                 await asyncio.sleep(_ERROR_WAIT_S)
             else:
-                self._failing_since = None
+                self._failing_since = self._unreachable_since = None
                 self._is_running = True
 
     async def _connect(self) -> None:
@@ -241,7 +243,7 @@ class KafkaSource:
     @property
     def is_joined(self) -> bool:
         """True while the group counts us in, with partitions or without (a standby), and the brokers answer."""
-        return self._has_joined and self._is_reachable and self._failing_since is None
+        return self._has_joined and self._unreachable_since is None and self._failing_since is None
 
     @property
     def is_rebalancing(self) -> bool:
@@ -414,10 +416,14 @@ class KafkaSource:
             del self.halted[tp]
         if now >= self._ends_due_at:
             await self._look_at_ends(consumer)
-        limit_s = self._config.rebalance_timeout_s + _REBALANCING_S
-        if self._is_reachable and self._rebalancing_since is not None and now - self._rebalancing_since > limit_s:
-            self._rebalancing_since = now
+        if self._is_overdue(now):
             await self.recreate()
+
+    def _is_overdue(self, now: float) -> bool:
+        if self._unreachable_since is not None:
+            return now - self._unreachable_since > _UNREACHABLE_S
+        limit_s = self._config.rebalance_timeout_s + _REBALANCING_S
+        return self._rebalancing_since is not None and now - self._rebalancing_since > limit_s
 
     async def _look_at_ends(self, consumer: AIOKafkaConsumer) -> None:
         """How far the topic has grown; also tells whether the brokers answer, which aiokafka keeps to itself."""
@@ -428,11 +434,11 @@ class KafkaSource:
                 ends = await consumer.end_offsets(partitions)
         except (KafkaError, TimeoutError) as error:
             self._observer.kafka_failed("end_offsets", error)
-            self._is_reachable = False
+            self._unreachable_since = self._unreachable_since or self._now()
             self._ends_due_at = self._now() + _ENDS_AGAIN_S
         else:
             self._ends = {TopicPartition(tp.topic, tp.partition): end for tp, end in ends.items()}
-            self._is_reachable = True
+            self._unreachable_since = None
             self._ends_due_at = self._now() + _ENDS_EVERY_S
 
     def _numbers(self, consumer: AIOKafkaConsumer) -> set[int]:

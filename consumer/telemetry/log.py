@@ -22,7 +22,8 @@ _SENSITIVE = re.compile(
     r"1000\.[0-9a-f]{16,}\.[0-9a-f]{16,}|(?<=oauthtoken )\S+|(?<![\w.:])\+\d[\d ().-]{6,18}\d|(?<=phone=)[^&\s\"']+",
     re.IGNORECASE,
 )
-_LIBRARIES = {"aiokafka": logging.WARNING, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
+# While brokers are away aiokafka says so a hundred times a second; the Kafka room tells what matters of it.
+_LIBRARIES = {"aiokafka": logging.CRITICAL, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
 
 
 def mask(text: str) -> str:

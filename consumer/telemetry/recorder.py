@@ -216,6 +216,10 @@ class Recorder:
         """A line of information."""
         self._log.info(event, **fields)
 
+    def warn(self, event: str, **fields: Any) -> None:
+        """A line that somebody should read."""
+        self._log.warning(event, **fields)
+
 
 def _place(tp: TopicPartition, offset: int) -> str:
     return f"{tp.partition}/{offset}"
