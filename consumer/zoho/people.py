@@ -34,6 +34,7 @@ from consumer.zoho.answers import (
 )
 from consumer.zoho.api import MAX_RECORDS, Call, Halt, Operation, Send, halt_nothing, write_call
 from consumer.zoho.splitting import in_parts
+from consumer.zoho.together import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -271,7 +272,7 @@ class People:
     async def _by_query(self, people: list[Person]) -> dict[str, Parent]:
         groups = self._groups(people)
         found: dict[str, Parent] = {}
-        for part in await asyncio.gather(*(self._query_group(group) for group in groups)):
+        for part in await all_of(self._query_group(group) for group in groups):
             found.update(part)
         return found
 
@@ -291,7 +292,7 @@ class People:
     async def _query_group(self, people: list[Person]) -> dict[str, Parent]:
         """Both modules at once; a query that Zoho finds too big is halved."""
         try:
-            hits = await asyncio.gather(*(self._query_module(module, people) for module in Module))
+            hits = await all_of(self._query_module(module, people) for module in Module)
         except RefusedError:
             if len(people) == 1:
                 raise
@@ -356,9 +357,9 @@ class People:
     async def _search_all(self, calls: list[Call]) -> list[list[dict[str, Any]]]:
         """Rows of each search: one by one, or five in one call where that is allowed."""
         if not self._composite:
-            return list(await asyncio.gather(*map(self._search, calls)))
+            return await all_of(map(self._search, calls))
         parts = [calls[start : start + _TOGETHER] for start in range(0, len(calls), _TOGETHER)]
-        found = await asyncio.gather(*map(self._search_together, parts))
+        found = await all_of(map(self._search_together, parts))
         return [rows for part in found for rows in part]
 
     async def _search(self, call: Call) -> list[dict[str, Any]]:
@@ -377,7 +378,7 @@ class People:
                     raise
                 self._composite = False
                 self._observer.people_resolved("composite_refused", 1)
-        return list(await asyncio.gather(*map(self._search, calls)))
+        return await all_of(map(self._search, calls))
 
     async def _choose(self, people: list[Person], rows: list[tuple[Module, dict[str, Any]]]) -> dict[str, Parent]:
         """Compare every row by value with the people it may be, and choose where several fit."""

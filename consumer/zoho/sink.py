@@ -24,6 +24,7 @@ from consumer.zoho.api import Halt, Operation, halt_nothing
 from consumer.zoho.notes import Dialog, dialog_of
 from consumer.zoho.people import LATE_EFFECT_S
 from consumer.zoho.splitting import in_parts
+from consumer.zoho.together import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -99,7 +100,7 @@ class ZohoSink:
         """Read the fields of the three modules, once.  Raises SyncError."""
         async with self._preparing:
             if not self._is_prepared:
-                await asyncio.gather(*(self._schema.load(module) for module in (*Module, self._module)))
+                await all_of(self._schema.load(module) for module in (*Module, self._module))
                 self._is_prepared = True
 
     # -- lead ---------------------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ class ZohoSink:
         for delivery in deliveries:
             if delivery.parent is not None:
                 wanted[delivery.parent].add(self._marker(delivery))
-        found = dict(zip(wanted, await asyncio.gather(*map(self._markers_on, wanted, wanted.values())), strict=True))
+        found = dict(zip(wanted, await all_of(map(self._markers_on, wanted, wanted.values())), strict=True))
         return {id(item) for item in deliveries if item.parent and self._marker(item) in found[item.parent]}
 
     async def _markers_on(self, parent: Parent, markers: set[str]) -> AbstractSet[str]:

@@ -506,6 +506,40 @@ def test_a_missing_right_to_search_creates_nobody() -> None:
     run(scenario())
 
 
+def test_a_look_up_that_fails_leaves_no_calls_behind() -> None:
+    """While a right is missing, attempts do not pile up calls that wait for nobody."""
+
+    async def scenario() -> None:
+        world = World()
+        world.step("revoke_scope", scope="ZohoSearch.securesearch.READ")
+        client = Client(world)
+        for _ in range(5):
+            await client.resolve(*map(number, range(40)))
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+        assert client.turnstile.waiting == 0
+
+    run(scenario())
+
+
+def test_without_the_right_to_read_fields_a_converted_lead_is_followed_all_the_same() -> None:
+    """Queries cannot ask for what is not known; the refused link leads to the record, and that to the contact."""
+
+    async def scenario() -> None:
+        world = World()
+        world.step("revoke_scope", scope="ZohoCRM.settings.ALL")
+        lead = world.insert("Leads", Phone=number(1))
+        contact = world.step("convert", lead_id=lead)
+        world.step("update", module="Contacts", record_id=contact, changes={"Phone": ""})
+        client = Client(world)
+        assert await client.deliver([delivery("m1", number(1))]) == [Delivered()]
+        assert client.told.unreadable == ["OAUTH_SCOPE_MISMATCH"] * 3
+        [row] = world.dump("Messages")
+        assert row["Contact"]["id"] == contact
+
+    run(scenario())
+
+
 def test_a_person_whose_lead_zoho_refuses_is_rejected_and_the_others_are_not() -> None:
     """One bad record of a batch does not stop the rest."""
 
