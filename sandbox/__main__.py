@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -91,6 +92,8 @@ async def _zoho(args: argparse.Namespace) -> None:
         concurrency=args.concurrency,
         api_domain=args.url,
     )
+    # Every record stays alive: looking through them for garbage as often as usual costs a sixth of the time.
+    gc.set_threshold(50_000, 20, 20)
     stopped = _stop_signal()
     async with SandboxServer(config, host=args.host, port=args.port, seed=args.seed) as server:
         _announce(server.credentials)

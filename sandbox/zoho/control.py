@@ -121,7 +121,6 @@ class Control:
             "credit_limit": engine.config.credit_limit,
             "tokens_issued": len(engine.accounts.tokens_issued),
             "in_flight": engine.gate.concurrency.in_flight,
-            "violations": len(engine.violations()),
             "records": {module.api_name: len(engine.org.table(module)) for module in engine.org.schema},
             "chaos_fired": engine.faults.chaos_fired,
             **engine.journal.summary(),

@@ -106,8 +106,10 @@ class Journal:
 
     def summary(self) -> Json:
         """Totals for a quick look: calls, rows and average rows by operation."""
-        names = dict.fromkeys(entry.operation for entry in self.calls)
-        operations = {name: _totals(self.calls_of(name)) for name in names}
+        calls: dict[str, list[CallEntry]] = defaultdict(list)
+        for entry in self.calls:
+            calls[entry.operation].append(entry)
+        operations = {name: _totals(entries) for name, entries in calls.items()}
         return {
             "calls": len(self.calls),
             "effects": len(self.effects),

@@ -51,8 +51,9 @@ class RowReader:
             return {}, invalid_data({"expected_data_type": "jsonobject", "json_path": f"$.data[{index}]"}), []
         values: Values = {}
         unknown: list[str] = []
+        check_of = self._reads.get
         for key, value in row.items():
-            check = self._reads.get(key)
+            check = check_of(key)
             if check is None:
                 self._note_unknown(key, unknown)
                 continue
@@ -89,11 +90,11 @@ def make_check(org: Organisation, spec: Field) -> Check:
     """The function that takes a JSON value of this field to what is stored, or raises Refused."""
     match spec.data_type:
         case "text" | "textarea" | "autonumber":
-            return lambda value: _text(value, spec.length)
+            return _text_check(spec, "string")
         case "phone" | "email" | "website":
-            return lambda value: _pattern(value, spec)
+            return _pattern_check(spec)
         case "picklist":
-            return lambda value: _choice(value, spec)
+            return _choice_check(spec)
         case "datetime":
             return lambda value: _moment(value, org)
         case "lookup":
@@ -104,29 +105,46 @@ def make_check(org: Organisation, spec: Field) -> Check:
             return lambda value: _plain(value, other)
 
 
-def _text(value: Any, length: int, data_type: str = "string") -> str:
-    if not isinstance(value, str):
-        raise Refused({"expected_data_type": data_type})
-    if len(value) > length:
-        raise Refused({"maximum_length": length})
-    return value
+def _text_check(spec: Field, data_type: str) -> Check:
+    length = spec.length
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise Refused({"expected_data_type": data_type})
+        if len(value) > length:
+            raise Refused({"maximum_length": length})
+        return value
+
+    return check
 
 
 _PATTERNS = {"phone": PHONE, "email": EMAIL, "website": re.compile(r"\S+")}
 
 
-def _pattern(value: Any, spec: Field) -> str:
-    text = _text(value, spec.length, spec.data_type)
-    if not _PATTERNS[spec.data_type].fullmatch(text):
-        raise Refused({"expected_data_type": spec.data_type})
-    return text
+def _pattern_check(spec: Field) -> Check:
+    is_match = _PATTERNS[spec.data_type].fullmatch
+    as_text = _text_check(spec, spec.data_type)
+
+    def check(value: Any) -> Any:
+        if not is_match(as_text(value)):
+            raise Refused({"expected_data_type": spec.data_type})
+        return value
+
+    return check
 
 
-def _choice(value: Any, spec: Field) -> str:
-    text = _text(value, spec.length)
-    if spec.restricted and text not in spec.values:
-        raise Refused({"supported_values": list(spec.values)})
-    return text
+def _choice_check(spec: Field) -> Check:
+    as_text = _text_check(spec, "string")
+    if not spec.restricted:
+        return as_text
+    allowed = frozenset(spec.values)
+
+    def check(value: Any) -> Any:
+        if as_text(value) not in allowed:
+            raise Refused({"supported_values": list(spec.values)})
+        return value
+
+    return check
 
 
 def _moment(value: Any, org: Organisation) -> int:

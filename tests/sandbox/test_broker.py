@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, UnknownError
 
 from sandbox.broker import Broker, BrokerError
 
@@ -58,8 +59,8 @@ async def test_records_come_back_as_they_were_sent(broker: Broker) -> None:
     ]
 
 
-async def test_commits_keep_offset_and_metadata(broker: Broker) -> None:
-    """A committed offset and its metadata are there for the next member of the group."""
+async def test_commits_keep_their_offset(broker: Broker) -> None:
+    """A committed offset, metadata or not, is there for the next member of the group."""
     await produce(broker, b"a", b"b")
     partition = TopicPartition(TOPIC, 0)
     first = consumer(broker, TOPIC)
@@ -94,6 +95,29 @@ async def test_two_members_share_the_partitions(broker: Broker) -> None:
             await asyncio.sleep(0.05)
     finally:
         await first.stop()
+
+
+async def test_what_this_broker_cannot_do(broker: Broker) -> None:
+    """As documented: it refuses idempotent producers, loses a commit's metadata, and cannot search by time."""
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers, enable_idempotence=True)
+    with pytest.raises(UnknownError):
+        await producer.start()
+    await producer.stop()
+    await produce(broker, b"a")
+    partition = TopicPartition(TOPIC, 0)
+    reader = consumer(broker, TOPIC)
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    await reader.start()
+    await admin.start()
+    try:
+        await reader.commit({partition: OffsetAndMetadata(1, "note")})
+        committed = await admin.list_consumer_group_offsets("g", partitions=[partition])
+        assert committed[partition] == OffsetAndMetadata(1, "")
+        found = await reader.offsets_for_times({partition: 2**41})
+        assert found[partition].offset == 0
+    finally:
+        await admin.close()
+        await reader.stop()
 
 
 async def test_a_killed_broker_is_gone() -> None:

@@ -139,6 +139,26 @@ def test_point_39_records_can_be_seeded_and_dumped() -> None:
     assert zoho.engine.journal.effects[-1].call == 0
 
 
+def test_point_39_records_can_be_changed_by_a_user() -> None:
+    """A test can change a record as a user would; what Zoho would refuse is refused."""
+    zoho = Zoho()
+    lead_id = zoho.lead()
+    remote = Remote(zoho)
+    step = {"module": "Leads", "record_id": lead_id}
+    assert remote.ask("POST", "/steps/update", {**step, "changes": {"Company": "C"}})[0] == 200
+    assert zoho.dump("Leads")[0]["Company"] == "C"
+    assert remote.ask("POST", "/steps/update", {**step, "changes": {"Phone": "?"}})[0] == 400
+
+
+def test_point_39_call_log_tells_the_code_of_an_error() -> None:
+    """An error's code stands in the log, for API and token calls."""
+    zoho = Zoho()
+    zoho.get("Nothing")
+    zoho.token_call(refresh_token="x")
+    zoho.get("org")
+    assert [entry.code for entry in zoho.engine.journal.calls] == ["INVALID_MODULE", "invalid_code", None]
+
+
 def test_point_39_faults_are_planned_and_counted() -> None:
     """A fault is planned as JSON and tells how often it fired."""
     zoho = Zoho()

@@ -47,6 +47,20 @@ def test_point_01_authorize_redirects_with_code_location_server_and_state() -> N
     assert params == {"location": "us", "accounts-server": "https://accounts.zoho.com", "state": "s1"}
 
 
+def test_point_01_a_local_organisation_names_its_own_server() -> None:
+    """Where the API is served at another address, so are the accounts of its data centre, and of no other."""
+    zoho = Zoho(api_domain="http://127.0.0.1:9")
+    assert redirected(authorize(zoho))["accounts-server"] == "http://127.0.0.1:9"
+    client = zoho.engine.accounts.add_client(dc="eu", redirect_uris=(REDIRECT,))
+    request = Request.build(
+        "GET",
+        "/oauth/v2/auth",
+        params={"client_id": client.id, "response_type": "code", "redirect_uri": REDIRECT},
+        host="accounts.zoho.eu",
+    )
+    assert redirected(zoho.engine.handle(request))["accounts-server"] == "https://accounts.zoho.eu"
+
+
 def test_point_01_refused_consent_redirects_with_access_denied() -> None:
     """A user who says no is sent back with an error instead of a code."""
     zoho = Zoho()
