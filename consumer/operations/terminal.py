@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from consumer.operations.texts import Lang, text_of
 
@@ -45,8 +47,8 @@ class Terminal:
         return sys.stdin.isatty() and self.err.is_terminal
 
     def line(self, text: str = "", *, style: str | None = None) -> None:
-        """One line of the answer."""
-        self.out.print(escape(text), style=style)
+        """One line of the answer; in a terminal it is broken between words, and keeps its indentation."""
+        _print(self.out, text, style)
 
     def note(self, text: str = "", *, style: str | None = None) -> None:
         """One line beside the answer."""
@@ -74,7 +76,7 @@ class Terminal:
         text = text_of(self.lang, error.code, error.facts)
         self.note(text.what, style=_STYLES["failed"])
         for part in filter(None, (text.why, text.fix and f"→ {text.fix}")):
-            self.note(f"  {part}")
+            _print(self.err, f"  {part}", None)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
@@ -86,6 +88,14 @@ class Terminal:
         with Progress(*columns, console=self.err, transient=True) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _print(console: Console, text: str, style: str | None) -> None:
+    if not console.is_terminal:
+        console.file.write(text + "\n")
+        return
+    words = text.lstrip()
+    console.print(Padding(Text(words), (0, 0, 0, len(text) - len(words))), style=style, soft_wrap=False)
 
 
 def style_of(status: str) -> str:

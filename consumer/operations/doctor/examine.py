@@ -63,12 +63,14 @@ async def _examine_zoho(
     desk: ZohoDesk, settings: Settings, centers: Sequence[DataCenter]
 ) -> AsyncGenerator[Finding, None]:
     view = zoho.ZohoView()
-    for step in (zoho.token_findings(desk, settings, centers), zoho.api_findings(desk, settings, view)):
-        may_go_on, found = await step
-        for finding in found:
-            yield finding
-        if not may_go_on:
-            return
+    may_go_on, found = await zoho.token_findings(desk, settings, centers)
+    if may_go_on:
+        may_go_on, more = await zoho.api_findings(desk, settings, view)
+        found += more
+    for finding in found:
+        yield finding
+    if not may_go_on:
+        return
     for finding in [*await zoho.scope_findings(desk, settings), *await zoho.user_findings(desk)]:
         yield finding
     await zoho.load(desk, settings, view)

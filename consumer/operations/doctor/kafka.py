@@ -130,6 +130,8 @@ def _rights(facts: KafkaFacts, settings: Settings) -> Iterator[Finding]:
         missing.append(f"READ on group {settings.kafka_group_id}")
     if missing:
         yield failed(check, "missing", missing="; ".join(dict.fromkeys(missing)))
+    elif told and len(told) == len(needed) - 1 and facts.group.rights is None and not facts.group.committed:
+        yield ok(check, "fresh_group")
     elif len(told) < len(needed):
         yield warning(check, "unknown")
     else:
@@ -142,7 +144,7 @@ def _group(group: GroupFacts, settings: Settings) -> Iterator[Finding]:
         yield warning(check, "unknown", group=name, detail=group.error)
         return
     yield from _positions(group, name)
-    strangers = sorted(group.client_ids - {_CLIENT_ID})
+    strangers = sorted(group.client_ids - {_CLIENT_ID, ""})
     if strangers:
         yield warning(check, "strangers", group=name, clients=", ".join(strangers))
     if group.committed and group.members:
