@@ -50,34 +50,38 @@ def _sub_requests(call: Call) -> list[Json]:
 
 
 def _run_one(org: Organisation, call: Call, sub: Any, index: int) -> Json:
-    path = f"$.{KEY}[{index}]"
-    if not isinstance(sub, dict):
-        return row_error("INVALID_DATA", "invalid data", {"expected_data_type": "jsonobject", "json_path": path})
-    for name, kind in (("method", str), ("uri", str), ("params", dict), ("headers", dict)):
-        value = sub.get(name)
-        if value is None and kind is str:
-            details = {"api_name": name, "json_path": f"{path}.{name}"}
-            return row_error("MANDATORY_NOT_FOUND", "required field not found", details)
-        if value is not None and not isinstance(value, kind):
-            expected = "string" if kind is str else "jsonobject"
-            details = {"api_name": name, "json_path": f"{path}.{name}", "expected_data_type": expected}
-            return row_error("INVALID_DATA", "invalid data", details)
-    sub_id = sub.get("sub_request_id")
-    if sub_id is not None and not SUB_ID.fullmatch(str(sub_id)):
-        details = {
-            "api_name": "sub_request_id",
-            "json_path": f"{path}.sub_request_id",
-            "regex": SUB_ID.pattern,
-        }
-        return row_error("INVALID_DATA", "invalid data", details)
+    fault = _fault_in(sub, f"$.{KEY}[{index}]")
+    if fault is not None:
+        return fault
     reply = org.dispatch(call, _as_request(call, sub))
     shown = {"headers": {}, "body": reply.body, "status_code": reply.status}
-    return {
-        "code": "SUCCESS",
-        "message": "sub request executed",
-        "status": "success",
-        "details": {"response": shown},
-    }
+    return {"code": "SUCCESS", "message": "sub request executed", "status": "success", "details": {"response": shown}}
+
+
+_MEMBERS = (
+    ("method", str, "string"),
+    ("uri", str, "string"),
+    ("params", dict, "jsonobject"),
+    ("headers", dict, "jsonobject"),
+)
+
+
+def _fault_in(sub: Any, path: str) -> Json | None:
+    """Why this is no request, if it is none."""
+    if not isinstance(sub, dict):
+        return row_error("INVALID_DATA", "invalid data", {"expected_data_type": "jsonobject", "json_path": path})
+    for name, kind, expected in _MEMBERS:
+        value = sub.get(name)
+        where = {"api_name": name, "json_path": f"{path}.{name}"}
+        if value is None and kind is str:
+            return row_error("MANDATORY_NOT_FOUND", "required field not found", where)
+        if value is not None and not isinstance(value, kind):
+            return row_error("INVALID_DATA", "invalid data", {**where, "expected_data_type": expected})
+    sub_id = sub.get("sub_request_id")
+    if sub_id is not None and not SUB_ID.fullmatch(str(sub_id)):
+        where = {"api_name": "sub_request_id", "json_path": f"{path}.sub_request_id"}
+        return row_error("INVALID_DATA", "invalid data", {**where, "regex": SUB_ID.pattern})
+    return None
 
 
 def _as_request(call: Call, sub: Json) -> Request:

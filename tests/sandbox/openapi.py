@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 
 
 def folder() -> Path | None:
-    """The folder with Zoho's files: `ZOHO_OAS_DIR`, or `shared/zoho-oas` beside the repository."""
+    """The folder with Zoho's files: `ZOHO_OAS_DIR`, or the usual place beside the repository."""
     named = os.environ.get("ZOHO_OAS_DIR")
     found = Path(named) if named else ROOT.parent / "shared" / "zoho-oas"
     return found if found.is_dir() else None
