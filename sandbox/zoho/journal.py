@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sandbox.zoho.model import Json
 from sandbox.zoho.store import Row
@@ -13,8 +13,7 @@ from sandbox.zoho.store import Row
 EffectKind = Literal["create", "update", "delete"]
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """One change of one record; `row` is the record after it (before it, for a deletion).
 
     `call` is 0 for what a test did behind the client's back.

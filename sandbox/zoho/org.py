@@ -181,8 +181,7 @@ class Organisation:
     def update(self, module: Module, row: Row, changes: Values, *, call: int = 0) -> Row:
         """Stores a new version of a record; only the fields given change."""
         owner = changes.pop("Owner", None) or row.owner
-        new = replace(
-            row,
+        new = row._replace(
             values={**row.values, **changes},
             version=row.version + 1,
             modified_at_s=self.clock(),
@@ -195,7 +194,7 @@ class Organisation:
     def convert(self, module: Module, row: Row, *, contact_id: str, call: int = 0) -> Row:
         """Marks a lead as converted."""
         values = {**row.values, "Converted__s": True, "Converted_Contact": contact_id}
-        new = replace(row, values=values, version=row.version + 1, modified_at_s=self.clock(), is_converted=True)
+        new = row._replace(values=values, version=row.version + 1, modified_at_s=self.clock(), is_converted=True)
         self._store("update", module, new, call=call)
         return new
 
@@ -243,7 +242,7 @@ class Organisation:
         version = effect.row.version + 2
         earlier = self.journal.effects[: effect.number - 1]
         before = next((each.row for each in reversed(earlier) if each.record_id == effect.record_id), effect.row)
-        restored = None if effect.kind == "create" else replace(before, version=version)
+        restored = None if effect.kind == "create" else before._replace(version=version)
         if restored is None:
             table.remove(effect.record_id, now_s=self.clock())
         else:
