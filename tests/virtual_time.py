@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -70,10 +70,6 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """There are no threads to wake it."""
 
-    def run_in_executor(self, *_: Any) -> NoReturn:
-        """No threads in virtual time."""
-        raise NotImplementedError
-
 
 def run(work: Coroutine[Any, Any, T], *, start_s: float = 0.0) -> T:
     """Run to the end in virtual time; raises what background tasks raised."""
@@ -125,17 +121,23 @@ class MortalLoop(VirtualTimeLoop):
         super().__init__(start_s=start_s)
         self._left: dict[asyncio.Task[Any], None] = {}
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]  # asyncio's own types bind the arguments to the callback
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         """See asyncio."""
         context = context or copy_context()
         return super().call_soon(_step_of(callback, context), *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]  # the same
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """See asyncio."""
         context = context or copy_context()
         return super().call_at(when, _step_of(callback, context), *args, context=context)
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
+    def create_task(  # type: ignore[override]  # a name is a text
+        self, coro: Any, *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[Any]:
         """See asyncio.  Tasks are kept, for one that is frozen must not be finished by the garbage collector."""
         task = super().create_task(coro, name=name, context=context)
         self._left[task] = None
@@ -145,7 +147,7 @@ class MortalLoop(VirtualTimeLoop):
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._left.pop(task, None)
 
-    def spawn(self, work: Coroutine[Any, Any, T], life: Life | None, *, name: str | None = None) -> asyncio.Task[T]:
+    def spawn(self, work: Coroutine[Any, Any, T], life: Life | None, *, name: str | None = None) -> Any:
         """Start work of this life, whoever asks for it."""
         context = copy_context()
         context.run(_LIFE.set, life)
@@ -157,7 +159,7 @@ class MortalLoop(VirtualTimeLoop):
             task, _ = self._left.popitem()
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with suppress(Exception):
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
 
 
 def _step_of(callback: Callable[..., Any], context: Context) -> Callable[..., Any]:

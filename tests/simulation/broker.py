@@ -237,7 +237,7 @@ class SimSource:
     async def start(self, listener: RebalanceListener) -> None:
         """See `RecordSource`."""
         self._listener = listener
-        while self.broker.faults.is_down:  # noqa: ASYNC110
+        while self.broker.faults.is_down:
             await asyncio.sleep(1.0)
         self.broker.join(self)
 

@@ -146,7 +146,7 @@ class Member:
             policy=MatchPolicy(),
             options=LeadOptions(),
             observer=self.observer,
-            **({"on_halted": self._halt} if "on_halted" in People.__init__.__annotations__ else {}),
+            on_halted=self._halt,
         )
         sink = self.sink_class(
             self.send,

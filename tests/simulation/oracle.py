@@ -207,8 +207,8 @@ class Oracle:
         for marker, rows in by_marker.items():
             if len(rows) < 2:
                 continue
-            if any(self._is_orphan(row.id) for row in rows):
-                self.excused["note of a caller that was gone"] += 1
+            if any(self._is_late(row.id) for row in rows):
+                self.excused["note that Zoho made after its caller had gone"] += 1
             elif marker in shared:
                 self.excused["note of a message on two partitions"] += 1
             else:
@@ -226,10 +226,16 @@ class Oracle:
         effects = self.engine.journal.effects
         return next(effect for effect in effects if effect.record_id == record_id and effect.kind == "create")
 
-    def _is_orphan(self, record_id: str) -> bool:
-        """The call that made it has lost its caller, or its answer."""
-        call = self._create_effect(record_id).call
-        return call in self.wire.fates and self.wire.fates[call].answered_at is None
+    def _is_late(self, record_id: str) -> bool:
+        """Zoho made it when nobody waited for the answer any more."""
+        effect = self._create_effect(record_id)
+        return effect.call in self.wire.fates and effect.at_s > self.wire.fates[effect.call].left_at()
+
+    def _is_lost_in_a_race(self, record_id: str, rows: list[Any]) -> bool:
+        """Its answer was lost while another process created the same person."""
+        fate = self.wire.fates.get(self._create_effect(record_id).call)
+        lives = {self.wire.fates[call].life.name for row in rows if (call := self._create_effect(row.id).call)}
+        return fate is not None and fate.answered_at is None and len(lives) > 1
 
     def _was_left(self, record_id: str) -> bool:
         """Its process ended between the creation and the look for a twin, or in that look."""
@@ -263,8 +269,10 @@ class Oracle:
             return  # a user made it after ours stood
         if self._is_hidden(rows, made):
             self.excused["person whom the search index did not show yet"] += 1
-        elif any(self._is_orphan(row.id) for row in made):
-            self.excused["lead of a caller that was gone"] += 1
+        elif any(self._is_late(row.id) for row in made):
+            self.excused["lead that Zoho made after its caller had gone"] += 1
+        elif any(self._is_lost_in_a_race(row.id, made) for row in made):
+            self.excused["lead whose answer was lost while another process created it, too"] += 1
         elif any(self._was_left(row.id) for row in made):
             self.excused["lead of a process that ended before it saw the other one"] += 1
         elif any(self._was_given_up(row.id) for row in made):

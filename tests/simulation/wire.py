@@ -15,7 +15,7 @@ from consumer.zoho.http import read_reply
 from sandbox.zoho import DropKind, Request, Response, ZohoEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from random import Random
 
     from tests.virtual_time import Life, MortalLoop
@@ -29,6 +29,12 @@ class Fate:
     sent_at: float
     answered_at: float | None = None
     """None: the caller died, gave up, or got no readable answer."""
+    given_up_at: float = float("inf")
+    """When the caller knew that it would get no answer."""
+
+    def left_at(self) -> float:
+        """From when on nobody waited for the answer."""
+        return min(self.given_up_at, self.life.ended_at)
 
 
 @dataclass(slots=True)
@@ -42,14 +48,13 @@ class Wire:
     is_cut: bool = False
     """Nobody reaches Zoho."""
 
-    async def exchange(self, request: Request, life: Life) -> tuple[Response, Fate]:
+    async def exchange(self, request: Request, fate: Fate) -> Response:
         """Raises ConnectionRefusedError when the way is cut."""
         if self.is_cut:
             await asyncio.sleep(0.05)
             raise ConnectionRefusedError
-        fate = Fate(life, self.loop.time())
-        response = await asyncio.shield(self.loop.spawn(self._carry(request, fate), None))
-        return response, fate
+        response: Response = await asyncio.shield(self.loop.spawn(self._carry(request, fate), None))
+        return response
 
     async def _carry(self, request: Request, fate: Fate) -> Response:
         await asyncio.sleep(self.rng.random() * 0.1)
@@ -74,22 +79,30 @@ class WireSend:
         request = Request.build(
             call.method, f"/crm/{API_VERSION}{call.path}", token=call.token, params=dict(call.params), json=call.body
         )
+        fate = Fate(self._life, self._wire.loop.time())
+        try:
+            reply = read_reply(call, *await self._answer(request, fate, is_write=call.is_write))
+            fate.answered_at = self._wire.loop.time()
+            return reply
+        finally:
+            if fate.answered_at is None:
+                fate.given_up_at = self._wire.loop.time()
+
+    async def _answer(self, request: Request, fate: Fate, *, is_write: bool) -> tuple[int, Mapping[str, str], bytes]:
         try:
             async with asyncio.timeout(self._timeout_s):
-                response, fate = await self._wire.exchange(request, self._life)
+                response = await self._wire.exchange(request, fate)
                 if response.drop is DropKind.HANG:
                     await asyncio.Event().wait()
         except ConnectionRefusedError:
             raise TransientError("CONNECT_FAILED") from None
         except TimeoutError:
-            raise TransientError("TIMEOUT", wrote_maybe=call.is_write) from None
+            raise TransientError("TIMEOUT", wrote_maybe=is_write) from None
         if response.drop is not None:
-            raise TransientError("CONNECTION_LOST", wrote_maybe=call.is_write)
+            raise TransientError("CONNECTION_LOST", wrote_maybe=is_write)
         if left := response.headers.get("X-API-CREDITS-REMAINING"):
             self._on_credits(int(left))
-        reply = read_reply(call, response.status, response.headers, response.body)
-        fate.answered_at = self._wire.loop.time()
-        return reply
+        return response.status, response.headers, response.body
 
 
 class WireTokens:
@@ -102,7 +115,7 @@ class WireTokens:
     async def __call__(self, form: dict[str, str]) -> tuple[int, object]:
         request = Request.build("POST", "/oauth/v2/token", form=form)
         try:
-            response, _ = await self._wire.exchange(request, self._life)
+            response = await self._wire.exchange(request, Fate(self._life, self._wire.loop.time()))
             if response.drop is not None:
                 raise TransientError("TOKEN_NO_ANSWER")
             return response.status, response.json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from random import Random
@@ -74,7 +74,6 @@ class Scenario:
     commit_trouble: float = 0.1
     letter_trouble: float = 0.1
     policies: tuple[NotePolicy, ...] = (NotePolicy.PER_DIALOG, NotePolicy.PER_DIALOG, NotePolicy.PER_MESSAGE)
-    must_fire: tuple[str, ...] = ()
     daily_credits: int | None = None
     zoho: dict[str, Any] = field(default_factory=dict)
     pipeline: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +116,9 @@ class World:
             Secret(found["client_secret"]),
             Secret(found["refresh_token"]),
         )
-        self.people = [shape.choice((forms, forms[:1])) for forms in shape.sample(PEOPLE, shape.randint(*scenario.people))]
+        self.people = [
+            shape.choice((forms, forms[:1])) for forms in shape.sample(PEOPLE, shape.randint(*scenario.people))
+        ]
         self.duration_s = shape.uniform(*scenario.seconds)
         self.member_count = shape.randint(*scenario.members)
         self.config = self._config(shape)
@@ -196,6 +197,7 @@ class World:
 
     def _publish_one(self, rng: Random, number: int) -> None:
         draw = rng.random()
+        value: bytes | None
         if draw < self.scenario.poison:
             value = rng.choice((b"{", b"\xff\xfe", b"", b'{"message_id": 1}', b'{"message_id":"x"}'))
             self._append(rng.randrange(len(self.broker.log)), value, Expected(POISON))
@@ -295,7 +297,7 @@ class World:
 
     def _unrest(self) -> None:
         rng, level = self.rng("unrest"), self.scenario.chaos
-        weights = {
+        weights: dict[str, Any] = {
             name: level * rng.random() ** 2
             for name in (
                 "commit_then_drop",
@@ -354,7 +356,9 @@ class World:
         if leads:
             step = rng.choice(("delete", "convert"))
             lead = rng.choice(leads)
-            self.engine.steps.run(step, {"module": "Leads", "record_id": lead} if step == "delete" else {"lead_id": lead})
+            self.engine.steps.run(
+                step, {"module": "Leads", "record_id": lead} if step == "delete" else {"lead_id": lead}
+            )
 
     async def _expire_tokens(self, _rng: Random) -> None:
         self.engine.steps.expire_access_tokens()
@@ -411,7 +415,6 @@ class World:
         await self._leave()
         violations = self.oracle.judge()
         self._count_faults()
-        violations += [f"nothing fired of {name}" for name in self.scenario.must_fire if not self.fired[name]]
         return self._verdict(violations)
 
     async def _settle(self) -> None:
@@ -455,7 +458,10 @@ class World:
         self.fired["redelivery"] = sum(count - 1 for count in read.values())
 
     def _verdict(self, violations: list[str]) -> Verdict:
-        lines = [f"{effect.kind} {effect.module} {effect.record_id} {effect.at_s:.6f}" for effect in self.engine.journal.effects]
+        lines = [
+            f"{effect.kind} {effect.module} {effect.record_id} {effect.at_s:.6f}"
+            for effect in self.engine.journal.effects
+        ]
         lines += [f"{call.operation} {call.started_at_s:.6f} {call.status}" for call in self.engine.journal.calls]
         lines += [f"{letter.place}" for letter in self.broker.letters]
         trace = blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
@@ -484,8 +490,3 @@ def simulate(scenario: Scenario, seed: int, *, world_class: type[World] = World)
 
 async def _run(loop: MortalLoop, scenario: Scenario, seed: int, world_class: type[World]) -> Verdict:
     return await world_class(loop, scenario, seed).run()
-
-
-def calmer(scenario: Scenario, **changes: Any) -> Scenario:
-    """A scenario with some numbers changed."""
-    return replace(scenario, **changes)
