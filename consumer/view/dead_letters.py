@@ -12,6 +12,7 @@ from consumer.operations.dlq import replay as replays
 from consumer.operations.dlq.letters import Wanted
 from consumer.operations.errors import OperationError
 from consumer.operations.texts import LANGS, text_of
+from consumer.telemetry.log import mask
 from consumer.web.view import DeadLetterPage, DeadLetterRow, Place, ReplayPlan, ReplayStep, UnavailableError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _row(letter: DeadLetter) -> DeadLetterRow:
         source=_source(letter),
         reason=letter.reason,
         stage=letter.stage,
-        detail=letter.detail,
+        detail=mask(letter.detail),
         failed_at=letter.failed_at.isoformat(),
         attempts=letter.attempts,
         replays=letter.replays,

@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from consumer.telemetry import metrics as m
+from consumer.telemetry.log import mask
 from consumer.web.view import Counted, FailureRow, HaltRow, PartitionRow, Status, ZohoRow
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def failure_rows(recorder: Recorder, wall_now: float) -> tuple[FailureRow, ...]:
         FailureRow(
             failure.kind,
             failure.code,
-            failure.detail,
+            mask(failure.detail),
             failure.count,
             max(0.0, wall_now - failure.last_at),
             failure.example,

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_FORM_TIMEOUT_S: Final = 10.0
 _ROWS: Final = 100
 _PARTS: Final = ("status", "numbers", "partitions", "zoho", "failures")
 _LONGEST_FIELD: Final = 300
@@ -42,13 +41,21 @@ class Console:
     """Handlers of everything that needs the token or a login."""
 
     def __init__(
-        self, view: ServiceView, access: Access, pages: Pages, replays: Replays, *, live_tick_s: float
+        self,
+        view: ServiceView,
+        access: Access,
+        pages: Pages,
+        replays: Replays,
+        *,
+        live_tick_s: float,
+        form_timeout_s: float,
     ) -> None:
         self._view = view
         self._access = access
         self._pages = pages
         self._replays = replays
         self._live = LiveStreams(tick_s=live_tick_s)
+        self._form_timeout_s = form_timeout_s
 
     def routes(self) -> list[web.RouteDef]:
         """What is where.  `login` is the one page for those who are not in yet."""
@@ -96,7 +103,7 @@ class Console:
             return self._pages.sentence(request, "console.off", status=404)
         if not is_same_origin(request):
             return self._pages.sentence(request, "error.cross_site", status=403)
-        form = await _form(request)
+        form = await self._form(request)
         if not self._access.is_token(form.get("token", "").strip()):
             return self._login_page(request, is_wrong=True)
         response = _see_other("/")
@@ -140,7 +147,7 @@ class Console:
 
     async def _explain(self, request: web.Request) -> web.StreamResponse:
         """A POST, for ids of messages may hold a number, and addresses end up in logs."""
-        message_id = (await _form(request)).get("id", "").strip()
+        message_id = (await self._form(request)).get("id", "").strip()
         if not message_id or len(message_id) > 255:
             return self._pages.sentence(request, "message.bad_id", status=400)
         explanation = await self._view.explain(message_id)
@@ -155,7 +162,7 @@ class Console:
 
     async def _plan(self, request: web.Request) -> web.StreamResponse:
         """The dry run: what would be replayed, and nothing else happens."""
-        selection = _selection(await _form(request))
+        selection = _selection(await self._form(request))
         return await self._about_letters(request, "plan.html", selection, self._view.plan_replay(selection))
 
     async def _about_letters(
@@ -169,7 +176,7 @@ class Console:
             return self._pages.render(request, Page(template, values, status=503))
 
     async def _replay(self, request: web.Request) -> web.StreamResponse:
-        job = self._replays.start(_selection(await _form(request)))
+        job = self._replays.start(_selection(await self._form(request)))
         return _see_other(f"/dead-letters/replays/{job.id}")
 
     async def _job(self, request: web.Request) -> web.StreamResponse:
@@ -192,21 +199,20 @@ class Console:
             raise web.HTTPNotFound
         return job
 
+    async def _form(self, request: web.Request) -> Mapping[str, str]:
+        """The fields of a plain form.  Anything else, too much of it, or too slow, is refused."""
+        if request.content_type != "application/x-www-form-urlencoded":
+            raise web.HTTPUnsupportedMediaType
+        try:
+            async with asyncio.timeout(self._form_timeout_s):
+                fields = await request.post()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
+        return {name: value for name, value in fields.items() if isinstance(value, str)}
+
 
 def _see_other(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
-
-
-async def _form(request: web.Request) -> Mapping[str, str]:
-    """The fields of a plain form.  Anything else, too much of it, or too slow, is refused."""
-    if request.content_type != "application/x-www-form-urlencoded":
-        raise web.HTTPUnsupportedMediaType
-    try:
-        async with asyncio.timeout(_FORM_TIMEOUT_S):
-            fields = await request.post()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
-    return {name: value for name, value in fields.items() if isinstance(value, str)}
 
 
 def _selection(fields: Mapping[str, str]) -> Selection:

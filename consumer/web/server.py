@@ -42,6 +42,7 @@ class WebConfig:
     wall_clock: Callable[[], float]
     panel_origins: tuple[str, ...] = ()
     first_request_timeout_s: float = _FIRST_REQUEST_TIMEOUT_S
+    form_timeout_s: float = 10.0
     live_tick_s: float = 2.0
 
 
@@ -57,7 +58,14 @@ class HttpServer:
         self._replays = Replays(view)
         self._assets = Assets(config.panel_origins)
         self._links = LinkRoutes(view, self._desk, access, self._pages)
-        self._console = Console(view, access, self._pages, self._replays, live_tick_s=config.live_tick_s)
+        self._console = Console(
+            view,
+            access,
+            self._pages,
+            self._replays,
+            live_tick_s=config.live_tick_s,
+            form_timeout_s=config.form_timeout_s,
+        )
         self._silence = SilenceGuard(timeout_s=config.first_request_timeout_s)
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None

@@ -55,11 +55,10 @@ def plain_errors(pages: Pages) -> Middleware:
 
 
 def _explained(pages: Pages, request: web.Request, error: web.HTTPException) -> web.Response:
-    key = f"error.{error.status}" if error.status in (404, 405, 413) else "error.400"
+    key = f"error.{error.status}" if error.status in (404, 405, 408, 413, 503) else "error.400"
     if request.path.startswith("/api/"):
         response = web.json_response({"error": pages.english(key)}, status=error.status)
     else:
         response = pages.sentence(request, key, status=error.status)
-    if "Allow" in error.headers:
-        response.headers["Allow"] = error.headers["Allow"]
+    response.headers.update({name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers})
     return response

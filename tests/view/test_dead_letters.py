@@ -82,6 +82,13 @@ async def test_plan_foresees_what_comes_back(letters: Letters) -> None:
     assert (again.total, again.left_alone) == (0, 1)
 
 
+async def test_numbers_are_masked(letters: Letters) -> None:
+    """Should a detail hold a number all the same, the page does not show it."""
+    await letters.write([event("m-1")], detail="bad value +79161234567")
+    [row] = (await DeadLetterView(letters.desk).browse(Selection(), limit=10)).rows
+    assert row.detail == "bad value ***"
+
+
 async def test_unreachable_brokers_are_said_in_both_languages() -> None:
     """Nobody listens there: one sentence in each language, no traceback."""
     view = DeadLetterView(Desk(KafkaConnection("127.0.0.1:1"), "t", "g"))

@@ -54,6 +54,8 @@ async def test_nothing_set_up_is_refused_with_advice() -> None:
     """With neither key, token nor org id the page says what to set."""
     async with open_site(FakeView(), token=None, key=None) as site:
         answer = await site.get(f"/open-in-zoho?{QUERY}")
+        for headers in ({"Authorization": "Bearer "}, {"Cookie": "zoho_sync_session=9999999999."}):
+            assert (await site.get(f"/open-in-zoho?{QUERY}", headers=headers)).status == 403
     assert answer.status == 403
     assert all(name in answer.text for name in ("LINK_SIGNING_KEY", "HTTP_API_TOKEN", "ZOHO_ORG_ID"))
 
@@ -398,6 +400,31 @@ async def test_connection_that_never_asks_is_closed() -> None:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         assert await reader.read() == b""
         writer.close()
+
+
+async def test_form_that_never_ends_is_given_up() -> None:
+    """A body that trickles in is not waited for."""
+    async with open_site(FakeView(), form_timeout_s=0.2) as site:
+        parts = urlsplit(site.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        head = f"POST /messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 50\r\n"
+        writer.write(f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\nid=".encode())
+        assert b" 408 " in await reader.readline()
+        writer.close()
+
+
+async def test_streams_are_counted(site: Site) -> None:
+    """A browser that opens page after page is told to stop before the service is busy with it."""
+    from contextlib import AsyncExitStack
+
+    async with AsyncExitStack() as stack:
+        statuses = []
+        for _ in range(45):
+            request = site.session.get(f"{site.url}/live", headers=BEARER)
+            statuses.append((await stack.enter_async_context(request)).status)
+    assert statuses[0] == 200
+    assert statuses[-1] == 503
+    assert (await site.get("/livez")).status == 200
 
 
 async def test_connection_that_asked_stays() -> None:
