@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from consumer.core.errors import HaltedError, RefusedError
+from consumer.core.errors import HaltedError, RefusedError, SyncError
 from consumer.zoho.api import Call, Operation, Send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_GOOD_S = 3600.0
+_RETRY_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,12 @@ def _module_name(module: object) -> str | None:
     return module if isinstance(module, str) else None
 
 
+def _is_lack_of_rights(error: SyncError) -> bool:
+    return isinstance(error, (HaltedError, RefusedError)) and not error.code.startswith("TOKEN_")
+
+
 class Schema:
-    """Fields of the modules that we write, read once; unknown (None) while they cannot be read.
+    """Fields of the modules that we write, read again every hour; unknown (None) while they cannot be read.
 
     A missing right to read settings must not stop messages: unknown means that every field is taken as present.
     """
@@ -90,23 +98,35 @@ class Schema:
         self._on_missing = on_missing
         self._on_unreadable = on_unreadable
         self._fields: dict[str, dict[str, Field]] = {}
+        self._good_until: dict[str, float] = {}
         self._learned: dict[tuple[str, str], int] = {}
         self._told: set[tuple[str, str]] = set()
 
     async def load(self, module: str) -> None:
-        """Read the fields of a module, unless they are known.
+        """Read the fields of a module, unless that was done in the last hour.
 
-        Raises TransientError when there was no answer, HaltedError while there is no token.
+        Raises TransientError when there was no answer, HaltedError while there is no token; but what is known already
+        stays good enough.
         """
-        if module in self._fields:
+        if asyncio.get_running_loop().time() < self._good_until.get(module, float("-inf")):
             return
         try:
-            self._fields[module] = await read_fields(self._send, module)
-        except (HaltedError, RefusedError) as error:
-            if error.code.startswith("TOKEN_"):
+            self._take(module, await read_fields(self._send, module))
+        except SyncError as error:
+            if module not in self._fields and not _is_lack_of_rights(error):
                 raise
-            self._fields[module] = {}
+            self._keep(module, error)
+
+    def _take(self, module: str, fields: dict[str, Field]) -> None:
+        self._fields[module] = fields
+        self._good_until[module] = asyncio.get_running_loop().time() + _GOOD_S
+        self._learned = {key: length for key, length in self._learned.items() if key[0] != module}
+
+    def _keep(self, module: str, error: SyncError) -> None:
+        if module not in self._fields:
             self._on_unreadable(error.code)
+        self._fields.setdefault(module, {})
+        self._good_until[module] = asyncio.get_running_loop().time() + _RETRY_S
 
     def fields_of(self, module: str) -> Mapping[str, Field] | None:
         """Fields by API name, or None when nothing is known."""

@@ -94,14 +94,12 @@ class ZohoSink:
         self._maybe: set[Dialog] = set()
         self._deciding: dict[Dialog, asyncio.Future[None]] = {}
         self._preparing = asyncio.Lock()
-        self._is_prepared = False
 
     async def prepare(self) -> None:
-        """Read the fields of the three modules, once.  Raises SyncError."""
+        """Have the fields of the modules that we write.  Raises SyncError."""
         async with self._preparing:
-            if not self._is_prepared:
-                await all_of(self._schema.load(module) for module in (*Module, self._module))
-                self._is_prepared = True
+            for module in (*Module, self._module):
+                await self._schema.load(module)
 
     # -- lead ---------------------------------------------------------------------------------------------------
 
