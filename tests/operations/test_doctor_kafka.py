@@ -61,7 +61,7 @@ async def test_all_is_well(broker: Broker, create_topic: CreateTopic) -> None:
     )
     assert [code for code, item in found.items() if item.status is not Status.OK] == []
     assert found["kafka.topic.ok"].facts["partitions"] == 3
-    assert {"kafka.rights.fresh_group", "kafka.group.fresh_end"} <= set(found)
+    assert {"kafka.rights.ok", "kafka.group.fresh_end"} <= set(found)
 
 
 async def test_missing_topics_are_told_and_not_made(broker: Broker) -> None:

@@ -130,8 +130,6 @@ def _rights(facts: KafkaFacts, settings: Settings) -> Iterator[Finding]:
         missing.append(f"READ on group {settings.kafka_group_id}")
     if missing:
         yield failed(check, "missing", missing="; ".join(dict.fromkeys(missing)))
-    elif told and len(told) == len(needed) - 1 and facts.group.rights is None and not facts.group.committed:
-        yield ok(check, "fresh_group")
     elif len(told) < len(needed):
         yield warning(check, "unknown")
     else:

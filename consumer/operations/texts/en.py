@@ -609,10 +609,6 @@ TEXTS: dict[str, Text] = {
     "scope.ZohoCRM.settings.fields.CREATE": Text("setup: create fields"),
     "scope.ZohoCRM.settings.fields.UPDATE": Text("setup: make Message_ID unique"),
     "scope.ZohoCRM.settings.profiles.READ": Text("setup: who may see the new module"),
-    # -- kafka
-    "kafka.rights.fresh_group": Text(
-        "reading and writing dead letters are allowed; of a group that has never run Kafka tells nothing.",
-    ),
     # -- auth
     "auth.intro": Text(
         "This connects the service with Zoho CRM. You need a client from Zoho's API console (the guide docs/setup.en.md shows it).",

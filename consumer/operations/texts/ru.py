@@ -607,10 +607,6 @@ TEXTS: dict[str, Text] = {
     "scope.ZohoCRM.settings.fields.CREATE": Text("setup: создать поля"),
     "scope.ZohoCRM.settings.fields.UPDATE": Text("setup: сделать Message_ID уникальным"),
     "scope.ZohoCRM.settings.profiles.READ": Text("setup: кому виден новый модуль"),
-    # -- kafka
-    "kafka.rights.fresh_group": Text(
-        "чтение и запись недоставленных разрешены; о группе, которая ещё не работала, Kafka не сообщает.",
-    ),
     # -- auth
     "auth.intro": Text(
         "Эта команда соединит службу с Zoho CRM. Нужен клиент из API Console Zoho (см. docs/setup.ru.md).",
