@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,9 @@ def _unpack_promtool(unpacked: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="zoho-sync-promtool-") as folder:
         command = ("apt-get", "download", "--quiet", "prometheus")
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode and os.geteuid() == 0:
+            call("apt-get", "update", "--quiet")
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
         packages = list(Path(folder).glob("prometheus_*.deb"))
         if done.returncode or not packages:
             raise Unavailable("promtool is not at hand, nor Debian's package prometheus (apt-get update?)")
