@@ -23,9 +23,8 @@ GUIDES = [RUNBOOK, *SETUPS]
 
 def anchors(text: str) -> set[str]:
     """What a link can lead to."""
-    return {
-        re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)", text, re.MULTILINE)
-    }
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
 def test_every_alert_has_its_section() -> None:
