@@ -127,6 +127,11 @@ class Grant:
         issued = tuple(moment for moment in self.issued if now - _WINDOW_S < moment <= now)
         return replace(self, issued=issued, throttled_until=min(self.throttled_until, now + _WINDOW_S))
 
+    def joined_with(self, other: Grant) -> Grant:
+        """What either knows; the longer memory of tokens holds the shorter one."""
+        issued = max(self.issued, other.issued, key=len)
+        return Grant(self.token or other.token, issued, max(self.throttled_until, other.throttled_until))
+
 
 class TokenSource:
     """Gives the current token, and refreshes it in single flight.
@@ -189,6 +194,11 @@ class TokenSource:
             raise _refused_error(self._useless[1])
         await self._refresh(failed)
 
+    def accepted(self, token: str) -> None:
+        """A call with this token came through."""
+        if self._useless is not None and self._useless[0] == token:
+            self._useless = None
+
     def fresh_refused(self, failed: str, code: str) -> HaltedError:
         """A token that was new a moment ago is refused, so it is not the token: another one is not worth its price.
 
@@ -216,7 +226,7 @@ class TokenSource:
         async with self._cache.locked():
             known = self._cache.read(key)
             if known is not None:
-                self._grant = known.at(self._now())
+                self._grant = self._grant.joined_with(known)
                 token = known.token
                 if token is not None and token.value != failed and self._now() < token.refresh_at:
                     self._token = token
@@ -416,7 +426,9 @@ def authorized(send: Send, tokens: TokenSource) -> Send:
     async def send_authorized(call: Call) -> Reply:
         token = await tokens.token()
         try:
-            return await send(with_token(call, token))
+            reply = await send(with_token(call, token))
+            tokens.accepted(token)
+            return reply
         except TokenRefusedError:
             await tokens.refused(token)
         token = await tokens.token()

@@ -54,10 +54,10 @@ def chunks(values: Sequence[str], size: int = MAX_RECORDS) -> list[Sequence[str]
 async def select(
     send: Send, operation: Operation, *, fields: str, module: str, where: str, limit: int = 200
 ) -> list[dict[str, Any]]:
-    """All rows that match, oldest first, page by page."""
+    """All rows that match, page by page."""
     rows: list[dict[str, Any]] = []
     for page in range(_MAX_PAGES):
-        text = f"select {fields} from {module} where {where} order by id asc limit {page * limit}, {limit}"  # noqa: S608 - plain values
+        text = f"select {fields} from {module} where {where} limit {page * limit}, {limit}"  # noqa: S608 - plain values
         reply = await send(query_call(operation, text, limit=limit))
         rows += reply.rows()
         if not reply.has_more():

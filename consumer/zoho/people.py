@@ -222,7 +222,8 @@ class People:
             for key, result in results.items():
                 if isinstance(result, Parent):
                     self._remember(key, result)
-                    self._is_clear(key)
+                if not isinstance(result, Deferred):
+                    self._clear(key)
                 future = self._pending.pop(key)
                 if not future.done():
                     future.set_result(result)
@@ -237,7 +238,7 @@ class People:
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
-    def _is_clear(self, key: str) -> None:
+    def _clear(self, key: str) -> None:
         for memory in (self._doubted, self._uncertain, self._tries):
             memory.pop(key, None)
 

@@ -234,6 +234,24 @@ def test_a_fresh_token_that_is_refused_halts_without_buying_more() -> None:
     run(scenario())
 
 
+def test_a_token_that_works_again_is_replaced_like_any_other_when_it_expires() -> None:
+    """Once the user is active again, nothing is left of the suspicion against the token."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        world.step("deactivate_user")
+        await client.resolve(number(1))
+        world.step("activate_user")
+        await client.parent(number(1))
+        world.step("expire_access_tokens")
+        before = asyncio.get_running_loop().time()
+        await client.parent(number(2))
+        assert asyncio.get_running_loop().time() - before < 10
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("code", ["invalid_code", "invalid_client", "invalid_client_secret"])
 def test_a_dead_grant_halts_says_so_and_goes_on_with_a_new_secret(code: str) -> None:
     """No call is wasted on a dead grant; some seconds after the secret file changed all goes on."""
