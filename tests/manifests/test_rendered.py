@@ -46,7 +46,7 @@ def test_settings_are_accepted_by_the_service(rendered: Rendered, monkeypatch: A
     secret.write_text("made-up")
     variables = rendered.settings() | _environment(rendered.consumer())
     for name, value in variables.items():
-        monkeypatch.setenv(name, str(secret) if name.endswith("_FILE") else value)
+        monkeypatch.setenv(name, str(secret) if value.startswith("/run/secrets/") else value)
     settings = Settings()
     assert settings.zoho_crm_enabled
     assert settings.secret("ZOHO_REFRESH_TOKEN").get() == "made-up"
