@@ -11,7 +11,7 @@ import pytest
 
 from consumer.core.errors import HaltedError, SyncError, TransientError
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, lifetime_s
-from tests.zoho.room import Client, Value, World, number, run
+from tests.zoho.room import Client, Value, World, delivery, number, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,6 +191,26 @@ def test_an_expired_token_costs_one_refresh_and_no_failure(form: str, code: str)
         await client.resolve(number(2))
         assert len(world.dump("Leads")) == 2
         assert client.told.refreshes == ["ok", "ok"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_zohos_own_token_limit_is_never_reached(status: int) -> None:
+    """Tokens that die every twenty seconds for half an hour: work slows down, but Zoho has no reason to throttle."""
+
+    async def scenario() -> None:
+        world = World({"token_throttle_status": status})
+        client = Client(world)
+        work = asyncio.create_task(client.deliver([delivery(f"m{index}", number(index)) for index in range(300)]))
+        for _ in range(90):
+            await asyncio.sleep(20)
+            world.step("expire_access_tokens")
+            await client.resolve(number(1000))
+        answers = [entry.code for entry in world.engine.journal.calls if entry.operation == "oauth.token"]
+        assert set(answers) == {None}
+        await work
+        assert len(world.dump("Messages")) == 300
 
     run(scenario())
 
