@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 
 from consumer.kafka.connection import KafkaConnection
 from consumer.operations.dlq.desk import Desk, find, read_one, survey
@@ -224,3 +227,25 @@ async def test_brokers_that_are_away_are_told(broker: Broker) -> None:
     with pytest.raises(OperationError) as caught:
         await survey(Desk(KafkaConnection("127.0.0.1:1"), "t.dlq", "g"))
     assert caught.value.code == "kafka.unreachable"
+
+
+async def test_remembers_only_what_the_broker_acknowledged(letters: Letters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the third record gets no acknowledgement, two are dealt with, and the third comes first in the next run."""
+    values = [event(f"m{number}") for number in range(4)]
+    await letters.write(values)
+    send, calls = AIOKafkaProducer.send_and_wait, 0
+
+    async def fails_third(self: Any, *args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KafkaTimeoutError
+        return await send(self, *args, **options)
+
+    monkeypatch.setattr(AIOKafkaProducer, "send_and_wait", fails_third)
+    with pytest.raises(OperationError) as caught:
+        await replay(letters.desk, Wanted(), FAST)
+    assert caught.value.code == "kafka.unreachable"
+    assert (await survey(letters.desk)).waiting == 2
+    await replay(letters.desk, Wanted(), FAST)
+    assert [record.value for record in await letters.came_back()] == values
