@@ -54,7 +54,7 @@ async def committed_offsets(
 
 
 async def resolved(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, Start]) -> dict[TopicPartition, Start]:
-    """Each beginning with its offset; one that is not in the topic is halted.  Raises KafkaError."""
+    """Each beginning with its offset.  Raises KafkaError."""
     partitions = [kafka_partition(tp) for tp in starts]
     ends = await consumer.end_offsets(partitions)
     beginnings = await consumer.beginning_offsets(partitions)
@@ -70,5 +70,5 @@ async def resolved(consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, S
             From.TIME: at_time.offset if at_time else end,
             From.END: end,
         }[start.kind]
-        found[tp] = replace(start, offset=offset, is_halted=start.is_halted or not beginning <= offset <= end)
+        found[tp] = replace(start, offset=offset)
     return found
