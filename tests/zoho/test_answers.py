@@ -151,6 +151,12 @@ def test_one_cause_for_all_records_is_the_calls_own(kind: Kind, rows: int, statu
     assert type(failure(write(3), status, {"data": [error(code)] * rows})) is ERRORS[kind]
 
 
+def test_one_error_for_several_records_is_about_the_call() -> None:
+    """An envelope within `data`: the call is refused, and can be split."""
+    assert isinstance(failure(write(3), 400, {"data": [error("INVALID_DATA")]}), RefusedError)
+    assert len(reply_of(write(1), 400, {"data": [error("INVALID_DATA")]}).rows()) == 1
+
+
 def test_a_cause_that_strikes_some_records_stays_theirs() -> None:
     """Where others were taken, a missing right is tried again for those that it struck."""
     reply = reply_of(write(3), 207, {"data": [success(), error("NO_PERMISSION"), error("NO_PERMISSION")]})

@@ -129,8 +129,8 @@ def test_an_organisation_that_takes_no_composite_call_is_asked_one_by_one(action
         Throttle(),
         Answer(status=500, body="<html>"),
         Answer(status=200, body={"__composite_requests": []}),
-        Answer(status=200, body={"__composite_requests": [None] * 4}),
-        Answer(status=200, body={"__composite_requests": [{"details": {"response": {"status_code": 500}}}] * 4}),
+        Answer(status=200, body={"__composite_requests": [None] * 2}),
+        Answer(status=200, body={"__composite_requests": [{"details": {"response": {"status_code": 500}}}] * 2}),
     ],
 )
 def test_an_unclear_composite_answer_is_asked_again(action: Any) -> None:

@@ -73,6 +73,26 @@ def test_the_safe_variants_of_a_country_are_one_person(stored: str, phone: str) 
 @pytest.mark.parametrize(
     ("stored", "phone"),
     [
+        ("+5511987654321", "+551187654321"),
+        ("+551187654321", "+5511987654321"),
+        ("5215512345678", "+525512345678"),
+        ("+541123456789", "+5491123456789"),
+    ],
+)
+def test_safe_variants_are_found_without_the_search(stored: str, phone: str) -> None:
+    """The search lags: who was stored a moment ago in another form is found by the query."""
+
+    async def scenario() -> None:
+        world = World({"search_lag_s": (1e6, 1e6)})
+        record_id = world.insert("Leads", Phone=stored)
+        assert await Client(world).resolve(phone) == [Parent(Module.LEADS, record_id)]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("stored", "phone"),
+    [
         ("+5491123456789", "+541123456789"),
         ("+19161234567", "+79161234567"),
         ("+995916123456", "+7916123456" + "7"),
@@ -475,7 +495,9 @@ def test_an_organisation_without_mobile_fields(knows_fields: bool) -> None:
         lead = world.insert("Leads", Phone=number(1))
         client = Client(world)
         assert (await client.parent(number(1))).id == lead
+        refused = sum(entry.status == 400 for entry in world.engine.journal.calls)
         await client.parent(number(2))
+        assert sum(entry.status == 400 for entry in world.engine.journal.calls) == refused
         assert client.gate.halts() == []
         assert client.told.missing == ([("Leads", "Mobile"), ("Contacts", "Mobile")] if knows_fields else [])
 
