@@ -34,7 +34,8 @@ async def stage(kafka_4: Broker, tmp_path: Path) -> AsyncIterator[Stage]:
 async def test_a_crash_between_two_steps_costs_nothing(stage: Stage, chain: str) -> None:
     """Killed before, during or after any write, commits are never ahead, and the next process completes the work."""
     for number, point in enumerate(_CHAINS[chain]):
-        await stage.say(conversation(6, people=3 + number, seed=number, first=100 * number))
+        known = conversation(5, people=3, seed=number, first=100 * number)
+        await stage.say([*known, message(100 * number + 50, person=50 + number)])
         await stage.produce(b"poison %d" % number)
         crashing = await stage.start(module="tests.e2e.crashing", CRASH_AT=point, KAFKA_PRODUCER_IDEMPOTENCE="true")
         assert await crashing.ended() == -signal.SIGKILL, f"never came to {point}"
@@ -42,6 +43,7 @@ async def test_a_crash_between_two_steps_costs_nothing(stage: Stage, chain: str)
     service = await stage.start(KAFKA_PRODUCER_IDEMPOTENCE="true")
     await stage.drained()
     stage.check_all_once()
+    await service.ready()
     assert await service.terminate() == 0
     places = [(found["dlq.partition"], found["dlq.offset"]) for found in map(headers, await stage.dead_letters())]
     assert len(places) == len(set(places)) == len(_CHAINS[chain])
@@ -64,7 +66,7 @@ async def test_a_kill_at_any_moment_costs_nothing(stage: Stage) -> None:
 
 
 async def test_a_stop_under_load_is_clean(stage: Stage) -> None:
-    """SIGTERM under load ends it with 0 within its drain time; what it finished is committed, the rest is done later."""
+    """SIGTERM under load ends it with 0 in its drain time; what it finished is committed, the rest is done later."""
     await stage.say(conversation(1500, people=300))
     service = await stage.start(DRAIN_TIMEOUT_S="10", MAX_IN_FLIGHT_MESSAGES="400")
     await service.until(lambda: len(stage.written()) > 100)
