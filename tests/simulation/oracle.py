@@ -93,7 +93,8 @@ class Oracle:
                     now = self.broker.loop.time()
                     name = member.life.name
                     self.violations.append(f"committed too far: {partition}/{at} {why} ({name} at {now:.1f})")
-            self._read_again.update((partition, at) for at in range(offset, self._checked[partition]))
+            if offset < self._checked[partition]:
+                self._read_again.update((partition, at) for at in range(offset, len(self.broker.log[partition])))
             self._checked[partition] = max(self._checked[partition], offset)
 
     def _read(self) -> None:

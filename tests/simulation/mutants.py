@@ -1,0 +1,222 @@
+"""Faults made by hand, each of a kind that real systems had: the simulation must notice every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from consumer.core.dedup import Dedup, Seen, Verdict
+from consumer.core.errors import DeadLetterError
+from consumer.core.model import Deferred, Delivered, Delivery
+from consumer.core.offsets import OffsetTracker, _Partition
+from consumer.pipeline import Pipeline, _StageQueue
+from consumer.zoho.people import People
+from consumer.zoho.sink import ZohoSink
+
+if TYPE_CHECKING:
+    import pytest
+
+Apply = Callable[["pytest.MonkeyPatch"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A fault, and the scenario that must notice it within so many seeds."""
+
+    name: str
+    apply: Apply
+    scenario: str
+    within: int = 40
+
+
+def _replacing(owner: type[Any], name: str, make: Callable[[Any], Any]) -> Apply:
+    """`make` gets the right function and returns the wrong one."""
+
+    def apply(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(owner, name, make(getattr(owner, name)))
+
+    return apply
+
+
+def _highest_settled(_right: Any) -> Any:
+    def settled(self: _Partition, ack: Any) -> None:
+        self.in_flight -= 1
+        self.in_flight_bytes -= ack.size_bytes
+        self.acks.remove(ack)
+        self.uncommitted.append(ack.offset)
+        self.committable = max(self.committable or 0, ack.offset + 1)
+
+    return settled
+
+
+def _settled_on_receipt(right: Any) -> Any:
+    def route(self: Pipeline, delivery: Delivery) -> None:
+        delivery.ack.settle()
+        right(self, delivery)
+
+    return route
+
+
+def _settled_when_held(right: Any) -> Any:
+    def hold(self: Pipeline, held: Any) -> None:
+        held.ack.settle()
+        right(self, held)
+
+    return hold
+
+
+def _seen_is_done(right: Any) -> Any:
+    def look_up(self: Dedup, message_id: str, value: bytes | None) -> Verdict:
+        verdict: Verdict = right(self, message_id, value)
+        return Verdict(Seen.SETTLED) if verdict.seen is Seen.IN_FLIGHT else verdict
+
+    return look_up
+
+
+def _nothing_stands(_right: Any) -> Any:
+    async def standing(_self: ZohoSink, _deliveries: Any) -> set[int]:
+        return set()
+
+    return standing
+
+
+def _unfenced(_right: Any) -> Any:
+    def fence(self: OffsetTracker, partitions: Any) -> None:
+        for tp in partitions:
+            self._partitions.pop(tp, None)
+
+    return fence
+
+
+def _kept_after_revocation(_right: Any) -> Any:
+    def fence(_self: OffsetTracker, _partitions: Any) -> None:
+        return None
+
+    return fence
+
+
+def _created_blindly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the look afterwards, too: that one would take the second lead back."""
+    for name in ("_by_query", "_by_search"):
+        _replacing(People, name, _one_look)(monkeypatch)
+    _replacing(People, "_settle", _no_settlement)(monkeypatch)
+
+
+def _one_look(right: Any) -> Any:
+    async def look(self: People, people: Any) -> Any:
+        asked = self.__dict__.setdefault(f"asked by {right.__name__}", set())
+        fresh = [person for person in people if person.key not in asked]
+        asked.update(person.key for person in fresh)
+        return await right(self, fresh) if fresh else {}
+
+    return look
+
+
+def _no_settlement(_right: Any) -> Any:
+    async def settle(self: People, keys: list[str]) -> Any:
+        return {key: self._unsettled.pop(key)[1] for key in keys if key in self._unsettled}
+
+    return settle
+
+
+def _never_needed(_right: Any) -> Any:
+    return lambda _self, _delivery: False
+
+
+def _always_ours(_right: Any) -> Any:
+    return lambda _self, _dialog, group, _owners: group[0]
+
+
+def _dropped_letter(_right: Any) -> Any:
+    async def write(self: Pipeline, held: Any) -> bool:
+        try:
+            await self._dead_letters.write(held.record, held.rejected, attempts=held.attempts)
+        except DeadLetterError as error:
+            self._observer.dead_letter_failed(error)
+        self._let_go(held)
+        return True
+
+    return write
+
+
+def _no_memory_of_letters(_right: Any) -> Any:
+    async def find_buried(_self: Pipeline, _ready: Any) -> None:
+        return None
+
+    return find_buried
+
+
+def _all_rows_are_fine(_right: Any) -> Any:
+    def judged(_self: ZohoSink, _operation: Any, deliveries: Any, *_rest: Any) -> list[Any]:
+        return [Delivered()] * len(deliveries)
+
+    return judged
+
+
+def _deferred_is_done(_right: Any) -> Any:
+    def defer(self: Pipeline, delivery: Delivery, _deferred: Deferred) -> None:
+        self._finish(delivery)
+
+    return defer
+
+
+def _always_clean(_right: Any) -> Any:
+    return lambda _self, _tp: True
+
+
+def _always_wanted(_right: Any) -> Any:
+    return lambda _self: True
+
+
+def _forgotten_followers(right: Any) -> Any:
+    def left(self: _StageQueue, leader: Delivery) -> list[Delivery]:
+        right(self, leader)
+        return []
+
+    return left
+
+
+MUTANTS = (
+    Mutant("commit the highest settled offset", _replacing(_Partition, "settled", _highest_settled), "crashes"),
+    Mutant("settle before the write", _replacing(Pipeline, "_route", _settled_on_receipt), "crashes"),
+    Mutant(
+        "settle a poison record before its dead letter stands",
+        _replacing(Pipeline, "_hold", _settled_when_held),
+        "letters",
+    ),
+    Mutant(
+        "call what is in flight a duplicate of something done", _replacing(Dedup, "look_up", _seen_is_done), "crashes"
+    ),
+    Mutant("write a note without looking for it", _replacing(ZohoSink, "_standing", _nothing_stands), "notes"),
+    Mutant("carry on what was taken away", _replacing(OffsetTracker, "fence", _unfenced), "notes", within=60),
+    Mutant(
+        "keep counting after a revocation", _replacing(OffsetTracker, "fence", _kept_after_revocation), "rebalances"
+    ),
+    Mutant("create again without looking, after a lost answer", _created_blindly, "zoho"),
+    Mutant(
+        "create a lead and not look whether somebody else did",
+        _replacing(People, "_settle", _no_settlement),
+        "rebalances",
+        within=150,
+    ),
+    Mutant("take every note for somebody else's", _replacing(ZohoSink, "needs_note", _never_needed), "calm", within=3),
+    Mutant("take every note for our own", _replacing(ZohoSink, "_owner", _always_ours), "everything"),
+    Mutant(
+        "settle though the dead-letter topic took nothing",
+        _replacing(Pipeline, "_write_dead_letter", _dropped_letter),
+        "letters",
+    ),
+    Mutant(
+        "write a dead letter without looking for it",
+        _replacing(Pipeline, "_find_buried", _no_memory_of_letters),
+        "letters",
+    ),
+    Mutant("take a batch with failures for a success", _replacing(ZohoSink, "_judged", _all_rows_are_fine), "zoho"),
+    Mutant("take what was put off for done", _replacing(Pipeline, "_defer", _deferred_is_done), "zoho"),
+    Mutant("call every departure clean", _replacing(OffsetTracker, "is_clean", _always_clean), "letters", within=60),
+    Mutant("want everything for ever", _replacing(Delivery, "is_wanted", _always_wanted), "notes", within=60),
+    Mutant(
+        "forget who waits for the same person", _replacing(_StageQueue, "left", _forgotten_followers), "calm", within=3
+    ),
+)
