@@ -250,11 +250,11 @@ class People:
         if missing:
             results.update(await self._by_query(missing))
         missing = [person for person in missing if person.key not in results]
-        results.update(await self._by_search(missing))
-        missing = [person for person in missing if person.key not in results]
-        self._observer.people_resolved("found", len(people) - len(missing))
         results.update(self._not_yet(missing))
         missing = [person for person in missing if person.key not in results]
+        results.update(await self._by_search(missing))
+        missing = [person for person in missing if person.key not in results]
+        self._observer.people_resolved("found", sum(isinstance(found, Parent) for found in results.values()))
         for start in range(0, len(missing), MAX_RECORDS):
             results.update(await self._create(missing[start : start + MAX_RECORDS]))
 

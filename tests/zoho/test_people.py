@@ -327,6 +327,7 @@ def test_a_creation_whose_answer_was_lost_makes_one_lead(when: str, how: DropKin
         await Client(world).parent(number(1))
         await asyncio.sleep(100)
         assert len(world.dump("Leads")) == 1
+        assert world.operations()["records.search"] <= 4
 
     run(scenario())
 
