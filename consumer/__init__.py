@@ -1,3 +1,3 @@
 """Brings every message of a Kafka topic into Zoho CRM: lead, message record, note."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -91,7 +91,6 @@ CREDITS_OUT = _gauge("zoho_credits_exhausted_timestamp_seconds", "When credits r
 CALLS_IN_FLIGHT = _gauge("zoho_requests_in_flight", "Calls to Zoho that wait for an answer.")
 CALLS_ALLOWED = _gauge("zoho_concurrency_limit", "Calls that this process may have in flight now.")
 CALLS_WAITING = _gauge("zoho_requests_waiting", "Calls that wait for a permit.")
-THROTTLES = _counter("zoho_throttles", "Answers that ask for fewer calls (429).")
 TOKEN_REFRESHES = _counter("token_refreshes", "Access token refreshes, by outcome.", "outcome")
 TOKEN_EXPIRY = _gauge("token_expiry_timestamp_seconds", "When the current access token ends; 0: there is none.")
 HALTED = _gauge("halted", "1 while work waits for a cause outside the messages, by cause.", "code")

@@ -161,10 +161,6 @@ class Recorder:
         if code not in _QUIET_CODES:
             self._log.warning("zoho.call_failed", operation=operation, code=code, seconds=round(seconds, 3))
 
-    def throttled(self) -> None:
-        """Zoho asked for fewer calls."""
-        self.metrics.count(m.THROTTLES)
-
     def token_refreshed(self, outcome: str) -> None:
         """A refresh ended."""
         self.metrics.count(m.TOKEN_REFRESHES, outcome)
