@@ -11,11 +11,13 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 
+from consumer.core.model import TopicPartition
 from consumer.kafka.connection import KafkaConnection
 from consumer.operations.dlq.desk import Desk, find, read_one, survey
 from consumer.operations.dlq.letters import Place, Wanted
 from consumer.operations.dlq.replay import ReplayOptions, ReplayReport, Verdict, plan, replay
 from consumer.operations.errors import OperationError
+from consumer.operations.topics import Span, group_offsets
 from tests.kafka_server.cluster import Broker
 from tests.operations.conftest import Letters, event
 
@@ -179,6 +181,18 @@ async def test_holes_are_remembered_between_runs(letters: Letters) -> None:
     report = await replay(letters.desk, Wanted(), FAST)
     assert report.replayed == 1
     assert len(await letters.came_back()) == 2
+
+
+@pytest.mark.parametrize("broker", ["kafka_4"], indirect=True)
+@pytest.mark.apache_kafka
+async def test_retention_leaves_no_backlog_behind(broker: Broker, letters: Letters) -> None:
+    """What retention has removed counts as gone: after a replay of the rest the group's lag is nothing."""
+    await letters.write([event("a"), event("b"), event("c")])
+    await broker.admin.delete_records(letters.desk.topic, before={0: 2})
+    assert (await replay(letters.desk, Wanted(), FAST)).replayed == 1
+    tp = TopicPartition(letters.desk.topic, 0)
+    stored = await group_offsets(letters.desk.connection, letters.desk.group_id, {tp: Span(2, 3)})
+    assert stored[tp].offset == 3
 
 
 async def test_a_dry_run_foresees_and_changes_nothing(letters: Letters) -> None:

@@ -11,6 +11,7 @@ import pytest
 from consumer.app import Service
 from consumer.operations.commands import desk_of
 from consumer.operations.explain import Explanation, ask_kafka, ask_zoho
+from consumer.operations.scopes import scope_names
 from consumer.operations.zoho_desk import zoho_desk
 from consumer.settings import Settings, load_settings
 from consumer.telemetry import metrics as m
@@ -26,9 +27,11 @@ pytestmark = pytest.mark.parametrize("broker", ["embedded_broker"], indirect=Tru
 
 @pytest.fixture
 async def settings(broker: Broker, create_topic: CreateTopic, zoho: SandboxServer) -> Settings:
-    """Everything of one's own."""
+    """Everything of one's own, and a token with the scopes that `auth` asks for and no others."""
     topic = await create_topic()
-    variables = environment(zoho) | broker.environment()
+    scopes = scope_names(load_settings(_env_file=None), with_setup=False)
+    token = zoho.engine.accounts.issue_refresh_token(zoho.credentials["client_id"], scopes)
+    variables = environment(zoho, ZOHO_REFRESH_TOKEN=token) | broker.environment()
     more: dict[str, Any] = {
         "kafka_topic": topic,
         "kafka_dlq_topic": await create_topic(),
