@@ -28,7 +28,6 @@ from consumer.settings import SettingsError
 from consumer.telemetry import health
 from consumer.telemetry import metrics as m
 from consumer.telemetry.recorder import Recorder
-from consumer.view.dead_letters import DeadLetterView
 from consumer.view.service_view import View
 from consumer.web.server import HttpServer, WebConfig
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
@@ -339,12 +338,12 @@ def _pipeline_config(settings: Settings) -> PipelineConfig:
     )
 
 
-def _dead_letter_view(settings: Settings) -> DeadLetterView | None:
+def _replay_desk(settings: Settings) -> Desk | None:
     if not settings.kafka_bootstrap_servers:
         return None
     group_id = f"{settings.kafka_group_id}-dlq-replay"
     idempotence = settings.kafka_producer_idempotence
-    return DeadLetterView(Desk(kafka_connection(settings), settings.kafka_dlq_topic, group_id, idempotence))
+    return Desk(kafka_connection(settings), settings.kafka_dlq_topic, group_id, idempotence)
 
 
 def _web_config(settings: Settings) -> WebConfig:
@@ -374,7 +373,7 @@ async def run_service(
             )
         )
         service = Service(settings, session, recorder) if settings.zoho_crm_enabled else None
-        server = HttpServer(View(settings, recorder, service, _dead_letter_view(settings)), _web_config(settings))
+        server = HttpServer(View(settings, recorder, service, _replay_desk(settings)), _web_config(settings))
         stack.push_async_callback(server.stop)
         url = await _listening(server, settings)
         _handle_signals(stop, recorder)

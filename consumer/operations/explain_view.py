@@ -10,6 +10,7 @@ from consumer.operations.texts import phrase
 if TYPE_CHECKING:
     from consumer.operations.explain import Explanation, InZoho
     from consumer.operations.terminal import Terminal
+    from consumer.operations.texts import Lang
     from consumer.settings import Settings
 
 _STYLES = {"delivered": "green", "waiting": "yellow", "skipped": "yellow", "no_note": "yellow"}
@@ -68,36 +69,45 @@ def show_explanation(terminal: Terminal, found: Explanation, settings: Settings,
     if terminal.is_json:
         terminal.json(explanation_json(found, settings))
         return
-    lang = terminal.lang
+    outcome, _ = found.outcome(settings)
+    terminal.line(sentence_of(terminal.lang, found, settings), style=_STYLES.get(outcome, "red"))
+    terminal.table(("", ""), rows_of(terminal.lang, found, is_revealed=is_revealed))
+
+
+def sentence_of(lang: Lang, found: Explanation, settings: Settings) -> str:
+    """What became of it."""
     outcome, facts = found.outcome(settings)
-    terminal.line(phrase(lang, f"explain.{outcome}", **facts), style=_STYLES.get(outcome, "red"))
-    rows = [*_kafka_rows(terminal, found), *_dead_rows(terminal, found), *_zoho_rows(terminal, found, is_revealed)]
-    terminal.table(("", ""), rows)
+    return phrase(lang, f"explain.{outcome}", **facts)
 
 
-def _kafka_rows(terminal: Terminal, found: Explanation) -> list[tuple[str, str]]:
+def rows_of(lang: Lang, found: Explanation, *, is_revealed: bool) -> list[tuple[str, str]]:
+    """Where each trace of it lies: what, and where or how."""
+    return [*_kafka_rows(lang, found), *_dead_rows(lang, found), *_zoho_rows(lang, found, is_revealed)]
+
+
+def _kafka_rows(lang: Lang, found: Explanation) -> list[tuple[str, str]]:
     rows = []
     for item in found.occurrences:
         state = "settled" if item.is_settled else "unsettled"
-        text = phrase(terminal.lang, f"explain.kafka.{state}", at=f"{item.at:%Y-%m-%d %H:%M:%SZ}", ahead=item.ahead)
+        text = phrase(lang, f"explain.kafka.{state}", at=f"{item.at:%Y-%m-%d %H:%M:%SZ}", ahead=item.ahead)
         rows.append((f"Kafka {item.partition}@{item.offset}", text))
     return rows
 
 
-def _dead_rows(terminal: Terminal, found: Explanation) -> list[tuple[str, str]]:
-    title = phrase(terminal.lang, "explain.letter")
+def _dead_rows(lang: Lang, found: Explanation) -> list[tuple[str, str]]:
+    title = phrase(lang, "explain.letter")
     return [
         (
             f"{title} {letter.place}",
             f"{letter.failed_at:%Y-%m-%d %H:%M:%SZ} {letter.stage}: {letter.reason} {letter.detail} "
-            + phrase(terminal.lang, "explain.replays", count=letter.replays),
+            + phrase(lang, "explain.replays", count=letter.replays),
         )
         for letter in found.dead_letters
     ]
 
 
-def _zoho_rows(terminal: Terminal, found: Explanation, is_revealed: bool) -> list[tuple[str, str]]:
-    lang, in_zoho = terminal.lang, found.in_zoho
+def _zoho_rows(lang: Lang, found: Explanation, is_revealed: bool) -> list[tuple[str, str]]:
+    in_zoho = found.in_zoho
     if in_zoho is None:
         return [("Zoho", found.zoho_error)] if found.zoho_error else []
     rows = [(phrase(lang, "explain.record"), f"{in_zoho.record_id} {in_zoho.created_at}")]

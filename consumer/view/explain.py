@@ -1,67 +1,70 @@
-"""What became of one message."""
+"""What became of one message: the answer of the command `explain`, and what this process has in its hands."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from consumer.core.dedup import Seen
 from consumer.core.errors import SyncError
+from consumer.operations import explain as operation
+from consumer.operations.errors import OperationError
+from consumer.operations.explain_view import rows_of, sentence_of
+from consumer.telemetry.log import mask
 from consumer.web.view import Explanation
-from consumer.zoho.lookups import stored_message
 
 if TYPE_CHECKING:
-    from consumer.core.model import Delivery, Record
+    from consumer.core.model import Delivery
+    from consumer.operations.dlq.desk import Desk
+    from consumer.operations.texts import Lang
     from consumer.view.parts import ServiceParts
-    from consumer.view.setbacks import Setback, Setbacks
-    from consumer.zoho.lookups import StoredMessage
 
-_TIMEOUT_S = 8.0
-
-
-async def explain(service: ServiceParts | None, setbacks: Setbacks, message_id: str) -> Explanation:
-    """From memory, then from Zoho."""
-    verdict = service.pipeline.dedup.find(message_id) if service else None
-    if verdict is not None and verdict.delivery is not None:
-        return _in_flight(verdict.delivery)
-    is_delivered = verdict is not None and verdict.seen is Seen.SETTLED
-    setback = None if is_delivered else setbacks.find(lambda fields: fields.get("message_id") == message_id)
-    if setback is not None and setback.rejected is not None:
-        return _rejected(setback)
-    try:
-        stored = await _ask(service, message_id)
-    except (SyncError, TimeoutError) as error:
-        code = getattr(error, "code", "TIMEOUT")
-        return Explanation("delivered" if is_delivered else "unavailable", (("code", code),))
-    if stored is not None:
-        return _delivered(stored)
-    return Explanation("skipped", _facts(setback.record, reason=setback.reason)) if setback else Explanation("not_seen")
+_SEARCHED = timedelta(days=7)
+_ZOHO_TIMEOUT_S = 8.0
+_KAFKA_TIMEOUT_S = 30.0
 
 
-async def _ask(service: ServiceParts | None, message_id: str) -> StoredMessage | None:
-    if service is None:
-        return None
-    async with asyncio.timeout(_TIMEOUT_S):
-        return await stored_message(service.zoho.send, service.settings.zoho_messages_module, message_id)
+class Explainer:
+    """Asks Zoho first, for that is quick, then Kafka."""
+
+    def __init__(self, service: ServiceParts, desk: Desk) -> None:
+        self._service = service
+        self._desk = desk
+
+    async def explain(self, message_id: str, lang: Lang) -> Explanation:
+        """Everything that could be found out in half a minute."""
+        found = operation.Explanation(message_id, since=datetime.now(UTC) - _SEARCHED)
+        await self._ask_zoho(found)
+        is_complete = await self._ask_kafka(found)
+        settings = self._service.settings
+        delivery = self._service.pipeline.dedup.find(message_id).delivery
+        is_known = is_complete or found.in_zoho is not None or delivery is not None
+        state = found.outcome(settings)[0] if is_known else "unavailable"
+        return Explanation(
+            "waiting" if delivery is not None and found.in_zoho is None else state,
+            sentence_of(lang, found, settings) if is_complete or found.in_zoho else "",
+            rows=tuple((title, mask(text)) for title, text in rows_of(lang, found, is_revealed=False)),
+            facts=_facts(delivery) if delivery else (),
+        )
+
+    async def _ask_zoho(self, found: operation.Explanation) -> None:
+        try:
+            async with asyncio.timeout(_ZOHO_TIMEOUT_S):
+                await operation.ask_zoho(self._service.zoho.send, self._service.settings, found)
+        except SyncError as error:
+            found.zoho_error = error.code
+        except TimeoutError:
+            found.zoho_error = "TIMEOUT"
+
+    async def _ask_kafka(self, found: operation.Explanation) -> bool:
+        try:
+            async with asyncio.timeout(_KAFKA_TIMEOUT_S):
+                await operation.ask_kafka(self._service.settings, self._desk, found)
+        except (OperationError, TimeoutError):
+            return False
+        return True
 
 
-def _facts(record: Record, **facts: object) -> tuple[tuple[str, str], ...]:
-    place = f"{record.tp.partition}/{record.offset}"
-    named = {"place": place} | {name: str(value) for name, value in facts.items() if value not in (None, "")}
-    return tuple(named.items())
-
-
-def _in_flight(delivery: Delivery) -> Explanation:
-    facts = _facts(delivery.record, stage=delivery.stage.value, attempts=delivery.attempts, code=delivery.last_code)
-    return Explanation("in_flight", facts)
-
-
-def _rejected(setback: Setback) -> Explanation:
-    rejected = setback.rejected
-    stage, detail = (rejected.stage.value, rejected.detail) if rejected else ("", "")
-    return Explanation("rejected", _facts(setback.record, stage=stage, reason=setback.reason, detail=detail))
-
-
-def _delivered(stored: StoredMessage) -> Explanation:
-    facts = {"record_id": stored.id, "lead_id": stored.lead_id, "contact_id": stored.contact_id}
-    return Explanation("delivered", tuple((name, value) for name, value in facts.items() if value))
+def _facts(delivery: Delivery) -> tuple[tuple[str, str], ...]:
+    named = {"stage": delivery.stage.value, "attempts": str(delivery.attempts), "code": delivery.last_code}
+    return tuple((name, value) for name, value in named.items() if value)

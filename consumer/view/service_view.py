@@ -11,22 +11,24 @@ from prometheus_client import generate_latest
 from consumer import __version__
 from consumer.core.links import Links
 from consumer.core.phones import Phones
+from consumer.operations.texts import chosen_lang
 from consumer.telemetry import health
 from consumer.telemetry import metrics as m
-from consumer.view.explain import explain
+from consumer.view.dead_letters import DeadLetterView
+from consumer.view.explain import Explainer
 from consumer.view.links import LinkFinder
 from consumer.view.setbacks import Setbacks
 from consumer.view.status import failure_rows, status_of
-from consumer.web.view import DialogLink, LinkReason, LinkState, Status, UnavailableError
+from consumer.web.view import DialogLink, Explanation, LinkReason, LinkState, Status, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from consumer.operations.dlq.desk import Desk
     from consumer.settings import Settings
     from consumer.telemetry.recorder import Recorder
-    from consumer.view.dead_letters import DeadLetterView
     from consumer.view.parts import ServiceParts
-    from consumer.web.view import DeadLetterPage, Explanation, ReplayPlan, ReplayStep, Selection, Subject
+    from consumer.web.view import DeadLetterPage, ReplayPlan, ReplayStep, Selection, Subject
 
 
 class View:
@@ -37,7 +39,7 @@ class View:
         settings: Settings,
         recorder: Recorder,
         service: ServiceParts | None,
-        dead_letters: DeadLetterView | None,
+        desk: Desk | None,
     ) -> None:
         self._settings = settings
         self._recorder = recorder
@@ -47,7 +49,8 @@ class View:
         self._setbacks = Setbacks()
         recorder.on_setback = self._setbacks.note
         self._finder = self._finder_for(service) if service else None
-        self._dead_letters = dead_letters
+        self._desk = desk
+        self._dead_letters = DeadLetterView(desk) if desk else None
 
     def _finder_for(self, service: ServiceParts) -> LinkFinder:
         return LinkFinder(
@@ -120,27 +123,29 @@ class View:
         loop_now = asyncio.get_running_loop().time()
         return status_of(self._service, version=__version__, loop_now=loop_now, wall_now=time.time())
 
-    async def explain(self, message_id: str) -> Explanation:
+    async def explain(self, message_id: str, language: str) -> Explanation:
         """See `ServiceView`."""
-        return await explain(self._service, self._setbacks, message_id)
+        if self._service is None or self._desk is None:
+            return Explanation("unavailable")
+        return await Explainer(self._service, self._desk).explain(message_id, chosen_lang(language))
 
     # -- dead letters -------------------------------------------------------------------------------------------
 
     async def dead_letters(self, selection: Selection, *, limit: int) -> DeadLetterPage:
         """See `ServiceView`."""
-        return await self._desk().browse(selection, limit=limit)
+        return await self._letters().browse(selection, limit=limit)
 
     async def plan_replay(self, selection: Selection) -> ReplayPlan:
         """See `ServiceView`."""
-        return await self._desk().plan(selection)
+        return await self._letters().plan(selection)
 
     async def replay(
         self, selection: Selection, *, on_step: Callable[[ReplayStep], None], cancel: asyncio.Event
     ) -> None:
         """See `ServiceView`."""
-        await self._desk().replay(selection, on_step=on_step, cancel=cancel)
+        await self._letters().replay(selection, on_step=on_step, cancel=cancel)
 
-    def _desk(self) -> DeadLetterView:
+    def _letters(self) -> DeadLetterView:
         if self._dead_letters is None:
             raise UnavailableError(
                 {"en": "KAFKA_BOOTSTRAP_SERVERS is not set.", "ru": "Переменная KAFKA_BOOTSTRAP_SERVERS не задана."}

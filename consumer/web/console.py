@@ -150,7 +150,7 @@ class Console:
         message_id = (await self._form(request)).get("id", "").strip()
         if not message_id or len(message_id) > 255:
             return self._pages.sentence(request, "message.bad_id", status=400)
-        explanation = await self._view.explain(message_id)
+        explanation = await self._view.explain(message_id, language_of(request))
         return self._pages.render(request, Page("message.html", {"explanation": explanation}))
 
     # -- dead letters -------------------------------------------------------------------------------------------

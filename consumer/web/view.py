@@ -184,11 +184,16 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What became of one message: a headline and facts, none of them personal."""
+    """What became of one message: a sentence and traces in the reader's language, none of them personal."""
 
     state: str
-    """delivered, in_flight, rejected, skipped, not_seen, unavailable."""
+    """delivered, waiting, dead, skipped, unknown, unavailable …; for style, not for reading."""
+    sentence: str = ""
+    """Empty when not enough could be asked."""
+    rows: tuple[tuple[str, str], ...] = ()
+    """What, and where or how."""
     facts: tuple[tuple[str, str], ...] = ()
+    """What this process knows while it has the message in its hands: stage, attempts, code."""
 
 
 # -- dead letters -----------------------------------------------------------------------------------------------
@@ -274,7 +279,7 @@ class ServiceView(LinkView, Protocol):
     def status(self) -> Status:
         """For the console."""
 
-    async def explain(self, message_id: str) -> Explanation:
+    async def explain(self, message_id: str, language: str) -> Explanation:
         """What became of a message."""
 
     async def dead_letters(self, selection: Selection, *, limit: int) -> DeadLetterPage:

@@ -135,13 +135,13 @@ async def test_progress_is_live(site: Site, view: FakeView, new_page: NewPage) -
 
 async def test_message_look_up(site: Site, view: FakeView, new_page: NewPage) -> None:
     """An id goes in, a plain answer comes out, and the id is not in the address."""
-    view.explanations["wamid.X"] = Explanation("rejected", (("reason", "zoho.INVALID_DATA"), ("stage", "message")))
+    view.explanations["wamid.X"] = Explanation("dead", "It was refused: zoho.INVALID_DATA.", (("Kafka 0@7", ""),))
     async with new_page() as page:
         await log_in(page, site)
         await page.click("text=Find a message")
         await page.fill("#id", "wamid.X")
         await page.press("#id", "Enter")
-        await page.wait_for_selector("#explanation[data-state=rejected]")
+        await page.wait_for_selector("#explanation[data-state=dead]")
         assert "zoho.INVALID_DATA" in await page.inner_text("#explanation")
         assert "wamid" not in page.url
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from consumer.core.dedup import Dedup
 from consumer.core.links import Links
 from consumer.core.model import Record, Rejected, Stage, TopicPartition
-from consumer.view.explain import explain
 from consumer.view.links import LinkFinder
 from consumer.view.setbacks import Setbacks
 from consumer.web.view import DialogLink, LinkReason, LinkState, Place, Subject, SubjectKind
@@ -226,62 +225,6 @@ def test_zoho_out_of_reach_is_said() -> None:
         link = await Desk(world).finder.find(PERSON)
         assert (link.state, link.reason) == (LinkState.UNKNOWN, LinkReason.UNAVAILABLE)
         assert link.code
-
-    run(scenario())
-
-
-# -- explain ----------------------------------------------------------------------------------------------------
-
-
-def test_every_state_of_a_message_is_explained() -> None:
-    """On its way, in Zoho by memory or by look-up, rejected, skipped, never seen."""
-
-    async def scenario() -> None:
-        world = World()
-        desk = Desk(world)
-        service: Any = desk
-        flying = delivery("m-fly", PHONE)
-        flying.last_code = "HTTP_503"
-        desk.dedup.start(flying)
-        await desk.delivered(delivery("m-done", "+79161234568"))
-        desk.set_back(REJECTED, "zoho.INVALID_DATA", message_id="m-bad")
-        desk.set_back(None, "before_since", message_id="m-old")
-        states = {
-            name: await explain(service, desk.setbacks, name) for name in ("m-fly", "m-done", "m-bad", "m-old", "m-no")
-        }
-        assert {name: found.state for name, found in states.items()} == {
-            "m-fly": "in_flight",
-            "m-done": "delivered",
-            "m-bad": "rejected",
-            "m-old": "skipped",
-            "m-no": "not_seen",
-        }
-        assert dict(states["m-fly"].facts)["code"] == "HTTP_503"
-        assert dict(states["m-bad"].facts) == {
-            "place": "2/17",
-            "stage": "message",
-            "reason": "zoho.INVALID_DATA",
-            "detail": "Body",
-        }
-        [lead] = [lead for lead in world.dump("Leads") if lead["Phone"] == "+79161234568"]
-        assert dict(states["m-done"].facts)["lead_id"] == lead["id"]
-        other: Any = Desk(world)
-        assert (await explain(other, other.setbacks, "m-done")).state == "delivered"
-
-    run(scenario())
-
-
-def test_explanations_hold_nothing_personal() -> None:
-    """No number and no text, whatever the state."""
-
-    async def scenario() -> None:
-        desk = Desk(World())
-        item = delivery("m-1", PHONE, text="my secret")
-        desk.dedup.start(item)
-        service: Any = desk
-        shown = repr(await explain(service, desk.setbacks, "m-1"))
-        assert PHONE[1:] not in shown
-        assert "secret" not in shown
 
     run(scenario())
 

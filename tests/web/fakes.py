@@ -117,8 +117,8 @@ class FakeView:
     def status(self) -> Status:
         return self.shown
 
-    async def explain(self, message_id: str) -> Explanation:
-        return self.explanations.get(message_id, Explanation("not_seen"))
+    async def explain(self, message_id: str, language: str) -> Explanation:
+        return self.explanations.get(message_id, Explanation("unknown", f"Unknown ({language})."))
 
     def _selected(self, selection: Selection) -> list[DeadLetterRow]:
         if self.problem:

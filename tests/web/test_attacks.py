@@ -261,7 +261,7 @@ async def test_no_text_becomes_markup(site: Site) -> None:
         failures=(FailureRow(EVIL, EVIL, EVIL, 1, 1.0, EVIL),),
     )
     site.view.letters.append(replace(letter(1, reason=EVIL, detail=EVIL), stage=EVIL, failed_at=EVIL))
-    site.view.explanations["m"] = Explanation("in_flight", ((EVIL, EVIL),))
+    site.view.explanations["m"] = Explanation("waiting", EVIL, ((EVIL, EVIL),), (("code", EVIL),))
     site.view.found[PERSON] = DialogLink(LinkState.FAILED, LinkReason.REJECTED, code=EVIL)
     pages = [
         await site.get("/", headers=BEARER),

@@ -139,14 +139,17 @@ async def test_stream_ends_with_the_login(site: Site) -> None:
 
 
 async def test_message_is_found_by_its_id(site: Site) -> None:
-    """The state of a message and the facts, in the reader's words; the id does not come back."""
-    site.view.explanations["wamid.1"] = Explanation("in_flight", (("stage", "lead"), ("attempts", "3")))
+    """What became of it, in the reader's language, with its traces; the id does not come back."""
+    rows = (("Kafka 0@7", "not settled"),)
+    site.view.explanations["wamid.1"] = Explanation("waiting", "It waits.", rows, (("attempts", "3"),))
     answer = await site.post("/messages", data={"id": " wamid.1 "}, headers=BEARER)
-    assert "It is on its way." in answer.text
-    assert "Attempts" in answer.text
+    assert all(text in answer.text for text in ("It waits.", "Attempts", "Kafka 0@7", "not settled"))
     assert "wamid.1" not in answer.text
-    unknown = await site.post("/messages", data={"id": "other"}, headers=BEARER)
-    assert texts.teller("en")("message.state.not_seen") in unknown.text
+    unknown = await site.post("/messages", data={"id": "other"}, headers=BEARER | {"Accept-Language": "ru"})
+    assert "Unknown (ru)." in unknown.text
+    site.view.explanations["late"] = Explanation("unavailable")
+    late = await site.post("/messages", data={"id": "late"}, headers=BEARER)
+    assert "could not be asked in time" in late.text
     assert (await site.post("/messages", data={"id": ""}, headers=BEARER)).status == 400
 
 
