@@ -143,9 +143,7 @@ def test_half_a_character_becomes_a_replacement_character(text: str, ascii_only:
         (encoded(), [("ce_id", b"1")]),
     ],
 )
-def test_the_form_of_a_record_does_not_change_its_event(
-    value: bytes, headers: list[tuple[str, bytes]]
-) -> None:
+def test_the_form_of_a_record_does_not_change_its_event(value: bytes, headers: list[tuple[str, bytes]]) -> None:
     """Plain, structured and binary records of one message are the same event."""
     assert decode(value, headers) == decode(encoded(), [])
 
@@ -215,10 +213,7 @@ def test_more_attachments_than_the_limit_are_refused() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(
-            encoded(**{name: {SECRET: SECRET}})
-            for name in ("message_id", "occurred_at", "phone", "attachments")
-        ),
+        *(encoded(**{name: {SECRET: SECRET}}) for name in ("message_id", "occurred_at", "phone", "attachments")),
         *(encoded(**{name: [SECRET]}) for name in MessageEvent.model_fields),
         encoded(occurred_at=SECRET, direction=SECRET, origin=SECRET, message_id=SECRET + "\0"),
         encoded(campaign={"id": [SECRET], "name": [SECRET]}, agent={"id": {SECRET: 1}, "email": [SECRET]}),
