@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from pathlib import Path
 
 from tests.e2e.stage import CANARY, Service, Stage, check_silent, conversation, free_port, headers, message, soon
 from tests.kafka_server.cluster import Broker
+from tests.kafka_server.fixtures import NewKafkaServer
+
+# How long the broker is gone: a minute and more, by hand, for what a longer outage may bring.
+_OUTAGE_S = float(os.environ.get("TEST_OUTAGE_S", "10"))
 
 
 async def test_messages_come_into_the_crm(broker: Broker, tmp_path: Path) -> None:
@@ -178,3 +183,26 @@ async def test_a_replay_writes_nothing_twice(stage: Stage) -> None:
     await asyncio.sleep(0)
     stage.check_all_once()
     assert len(await stage.dead_letters()) == 1
+
+
+async def test_it_waits_for_its_broker(kafka_server: NewKafkaServer, tmp_path: Path) -> None:
+    """While its broker is gone it is live and not ready, and its pages answer; once it is back it goes on by itself."""
+    async with kafka_server() as server, Stage(server, tmp_path) as stage:
+        await stage.say(conversation(10, people=3))
+        service = await stage.start(KAFKA_PRODUCER_IDEMPOTENCE="true")
+        await service.ready()
+        await stage.drained()
+        await server.kill()
+        gone_at = asyncio.get_running_loop().time()
+        await service.until_state("starting")
+        while asyncio.get_running_loop().time() < gone_at + _OUTAGE_S:
+            assert (await service.get("/livez"))[0] == 200
+            assert (await service.readiness())[0] == 503
+            assert (await service.get("/metrics"))[0] == 200
+            await asyncio.sleep(1)
+        await server.start()
+        await stage.say(conversation(10, people=5, first=100))
+        await stage.drained()
+        await service.ready()
+        stage.check_all_once()
+        assert await service.terminate() == 0

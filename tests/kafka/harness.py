@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from aiokafka.structs import OffsetAndMetadata
 from consumer.app import kafka_connection
 from consumer.core.model import Record, TopicPartition
 from consumer.kafka.connection import KafkaConnection
+from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.source import KafkaSource, SourceConfig
 from consumer.settings import Settings
 from tests.kafka_server.cluster import Broker
@@ -36,7 +38,7 @@ class Member:
     def __init__(
         self, broker: Broker, topic: str, *, environment: Mapping[str, str] | None = None, **config: Any
     ) -> None:
-        defaults = SourceConfig(topic, group_id=topic, since_ms=0, session_timeout_s=4.0, metadata_max_age_s=1.0)
+        defaults = SourceConfig(topic, group_id=topic, since_ms=0, session_timeout_s=3.0, metadata_max_age_s=1.0)
         self.topic = topic
         self.source = KafkaSource(
             connection(environment or broker.environment()),
@@ -146,6 +148,18 @@ class Member:
     def owned(self) -> set[int]:
         """Numbers of its partitions."""
         return {tp.partition for tp in self.source.assignment()}
+
+
+@asynccontextmanager
+async def dead_letters(broker: Broker, topic: str, *, idempotence: bool = False) -> AsyncIterator[KafkaDeadLetters]:
+    """A writer of dead letters, for whom it is always 2023-11-14T22:13:20Z."""
+    letters = KafkaDeadLetters(
+        connection(broker.environment()), topic, idempotence=idempotence, wall_clock=lambda: 1_700_000_000.0
+    )
+    try:
+        yield letters
+    finally:
+        await letters.stop()
 
 
 async def produce(

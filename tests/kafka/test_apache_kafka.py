@@ -6,17 +6,20 @@ import asyncio
 import base64
 import json
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 
-from consumer.core.errors import CommitLostError
-from consumer.core.model import TopicPartition
-from tests.kafka.harness import Member, new_name, numbered, produce, set_offset, stored_offset
+from consumer.core.errors import CommitLostError, DeadLetterError, SyncError
+from consumer.core.model import Rejected, Stage, TopicPartition
+from tests.kafka.harness import DEADLINE_S, Member, dead_letters, new_name, numbered, produce, set_offset, stored_offset
 from tests.kafka_server.cluster import Broker, new_topic
 from tests.kafka_server.fixtures import NewKafkaServer
 from tests.kafka_server.server import KafkaServer
+
+_REJECTED = Rejected(Stage.PARSE, "invalid_json", "line 1")
 
 
 async def test_a_new_group_starts_at_the_date(kafka_4: Broker) -> None:
@@ -185,23 +188,28 @@ async def test_a_restart_keeps_a_static_members_partitions(kafka_4: Broker) -> N
         assert first.events[before:] == []
 
 
-async def test_it_survives_its_broker(kafka_server: NewKafkaServer) -> None:
-    """A broker that crashes and comes back after ten seconds is noticed; reading and commits go on by themselves."""
-    async with kafka_server() as server:
-        topic = new_name()
-        await server.admin.create_topic(topic)
-        await produce(server, topic, [b"a"])
-        async with Member(server, topic) as member:
+async def test_it_survives_its_broker(kafka_server: NewKafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that crashes and comes back is noticed: reading, commits and dead letters go on by themselves."""
+    monkeypatch.setattr("consumer.kafka.dead_letters._SEND_TIMEOUT_S", 3.0)
+    async with kafka_server() as server, dead_letters(server, "dlq", idempotence=True) as letters:
+        await server.admin.create_topic("dlq")
+        await server.admin.create_topic("topic")
+        await produce(server, "topic", [b"a"])
+        async with Member(server, "topic") as member:
             await member.read(1)
-            member.source._ends_due_at = 0.0
+            await letters.write(member.records[0], _REJECTED, attempts=1)
             await server.kill()
+            member.source._ends_due_at = 0.0
             await member.until(lambda: not member.source.is_joined)
-            await asyncio.sleep(10)
+            with pytest.raises(DeadLetterError):
+                await letters.write(member.records[0], _REJECTED, attempts=1)
             await server.start()
-            await produce(server, topic, [b"b"])
+            await produce(server, "topic", [b"b"])
             await member.until(lambda: b"b" in member.values() and member.source.is_joined)
-            await _commit_soon(member)
-        assert await stored_offset(server, topic) == 2
+            await _soon(lambda: letters.write(member.records[-1], _REJECTED, attempts=1))
+            await _soon(member.commit)
+        assert await stored_offset(server, "topic") == 2
+        assert await letters.standing(member.records) == {(record.tp, record.offset) for record in member.records}
 
 
 async def test_it_survives_its_coordinator(kafka_server: NewKafkaServer) -> None:
@@ -217,25 +225,18 @@ async def test_it_survives_its_coordinator(kafka_server: NewKafkaServer) -> None
             await produce(server, topic, [b"b"], partition=0)
             await produce(server, topic, [b"c"], partition=1)
             await member.until(lambda: {b"b", b"c"} <= set(member.values()))
-            await _commit_soon(member)
+            await _soon(member.commit)
             assert await stored_offset(server, topic) == 2
 
 
-async def _commit_soon(member: Member) -> None:
-    """A commit may meet the new coordinator before it knows the group."""
-    committed = False
-
-    async def attempt() -> None:
-        nonlocal committed
-        while not committed:
+async def _soon(attempt: Callable[[], Awaitable[None]]) -> None:
+    """A broker that is just back may not know the group or the producer yet."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
             try:
-                await member.commit()
-                committed = True
-            except Exception:  # noqa: BLE001
+                return await attempt()
+            except SyncError:
                 await asyncio.sleep(0.2)
-
-    async with asyncio.timeout(60):
-        await attempt()
 
 
 async def test_it_reads_what_it_may(secure_kafka: KafkaServer) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -15,9 +14,9 @@ from aiokafka.errors import OutOfOrderSequenceNumber
 from consumer.core.errors import DeadLetterError
 from consumer.core.model import Record, Rejected, Stage, TopicPartition
 from consumer.kafka.dead_letters import KafkaDeadLetters
-from tests.kafka.harness import DEADLINE_S, connection, new_name
+from tests.kafka.harness import DEADLINE_S, connection, dead_letters
 from tests.kafka_server.cluster import Broker, new_topic
-from tests.kafka_server.fixtures import CreateTopic, NewKafkaServer
+from tests.kafka_server.fixtures import CreateTopic
 
 _REJECTED = Rejected(Stage.PARSE, "invalid_json", "line 1")
 
@@ -25,17 +24,6 @@ _REJECTED = Rejected(Stage.PARSE, "invalid_json", "line 1")
 def _record(value: bytes | None, *, offset: int = 5, headers: Sequence[tuple[str, bytes]] = ()) -> Record:
     at_ms = int(time.time() * 1000)
     return Record(TopicPartition("source", 3), offset, at_ms, b"key", value, tuple(headers))
-
-
-@asynccontextmanager
-async def _dead_letters(broker: Broker, topic: str, *, idempotence: bool = False) -> AsyncIterator[KafkaDeadLetters]:
-    letters = KafkaDeadLetters(
-        connection(broker.environment()), topic, idempotence=idempotence, wall_clock=lambda: 1_700_000_000.0
-    )
-    try:
-        yield letters
-    finally:
-        await letters.stop()
 
 
 async def _read(broker: Broker, topic: str, count: int) -> list[ConsumerRecord]:
@@ -52,7 +40,7 @@ async def test_it_keeps_every_byte_and_says_why(broker: Broker, create_topic: Cr
     """Key, value and headers are the original's, and the `dlq.` headers tell where it came from and what was wrong."""
     topic = await create_topic()
     record = _record(b"\x00\xff{", headers=[("a", b"1"), ("a", b"2"), ("dlq.reason", b"old"), ("dlq.replays", b"2")])
-    async with _dead_letters(broker, topic) as letters:
+    async with dead_letters(broker, topic) as letters:
         await letters.write(record, _REJECTED, attempts=4)
     (found,) = await _read(broker, topic, 1)
     assert (found.key, found.value) == (b"key", b"\x00\xff{")
@@ -75,9 +63,9 @@ async def test_it_keeps_every_byte_and_says_why(broker: Broker, create_topic: Cr
 async def test_it_finds_what_an_earlier_owner_wrote(broker: Broker, create_topic: CreateTopic) -> None:
     """A record that stands in the topic already is found, by partition and offset, and others are not."""
     topic = await create_topic(partitions=2)
-    async with _dead_letters(broker, topic) as earlier:
+    async with dead_letters(broker, topic) as earlier:
         await asyncio.gather(*(earlier.write(_record(b"x", offset=at), _REJECTED, attempts=1) for at in range(20)))
-    async with _dead_letters(broker, topic) as letters:
+    async with dead_letters(broker, topic) as letters:
         standing = await letters.standing([_record(b"x", offset=7), _record(b"x", offset=30)])
     assert standing == {(TopicPartition("source", 3), 7)}
 
@@ -85,7 +73,7 @@ async def test_it_finds_what_an_earlier_owner_wrote(broker: Broker, create_topic
 async def test_a_dead_producer_is_replaced(broker: Broker, create_topic: CreateTopic) -> None:
     """After a fault that ends the producer for good, the next write stands all the same."""
     topic = await create_topic()
-    async with _dead_letters(broker, topic) as letters:
+    async with dead_letters(broker, topic) as letters:
         await letters.write(_record(b"first"), _REJECTED, attempts=1)
         producer = letters._producer
         assert producer is not None
@@ -98,7 +86,7 @@ async def test_a_record_that_just_fits_its_topic_fits_this_one(kafka_4: Broker) 
     """A text of a mebibyte, the usual limit, is stored with all the headers; what cannot be compressed is refused, and
     holds up nothing else."""
     topic = await new_topic(kafka_4)
-    async with _dead_letters(kafka_4, topic, idempotence=True) as letters:
+    async with dead_letters(kafka_4, topic, idempotence=True) as letters:
         await letters.write(_record(b"letters " * (128 * 1024)), _REJECTED, attempts=1)
         await _refused(letters, _record(random.Random(1).randbytes(1_048_500)))
         await asyncio.gather(
@@ -111,34 +99,6 @@ async def test_a_record_that_just_fits_its_topic_fits_this_one(kafka_4: Broker) 
 async def _refused(letters: KafkaDeadLetters, record: Record) -> None:
     with pytest.raises(DeadLetterError, match="MessageSizeTooLargeError"):
         await letters.write(record, _REJECTED, attempts=1)
-
-
-async def test_it_outlives_the_broker(kafka_server: NewKafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the broker is away a write fails, in bounded time; once it is back the next one stands."""
-    monkeypatch.setattr("consumer.kafka.dead_letters._SEND_TIMEOUT_S", 3.0)
-    async with kafka_server() as server:
-        topic = new_name()
-        await server.admin.create_topic(topic)
-        async with _dead_letters(server, topic, idempotence=True) as letters:
-            await letters.write(_record(b"before"), _REJECTED, attempts=1)
-            await server.kill()
-            with pytest.raises(DeadLetterError):
-                await letters.write(_record(b"lost"), _REJECTED, attempts=1)
-            await server.start()
-            async with asyncio.timeout(DEADLINE_S):
-                await _persist(letters, _record(b"after"))
-        values = [item.value for item in await _read(server, topic, 2)]
-        if b"lost" in values:  # what timed out may still have arrived: nobody was told that it had
-            values = [item.value for item in await _read(server, topic, 3)]
-        assert {b"before", b"after"} <= set(values)
-
-
-async def _persist(letters: KafkaDeadLetters, record: Record) -> None:
-    while True:
-        try:
-            return await letters.write(record, _REJECTED, attempts=1)
-        except DeadLetterError:
-            await asyncio.sleep(0.2)
 
 
 async def test_without_a_broker_it_fails_and_stops() -> None:
