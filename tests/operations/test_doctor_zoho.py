@@ -111,6 +111,7 @@ async def test_names_the_failure(zoho: SandboxServer, meddle: Meddle, variables:
 
 
 WARNINGS: list[tuple[Meddle, dict[str, Any], str]] = [
+    (steps("set_field", module="Messages", api_name="Message_ID", unique=False), {}, "zoho.unique.ignores_case"),
     (lambda zoho: zoho.engine.configure(access_tokens_per_window=0), {}, "zoho.token.throttled"),
     (steps("remove_field", module="Messages", api_name="Agent"), {}, "zoho.fields.left_out"),
     (steps("set_field", module="Messages", api_name="Direction", values=["inbound"]), {}, "zoho.fields.values"),

@@ -114,8 +114,16 @@ def _unique(name: str, rows: Rows) -> Iterator[Finding]:
         return
     if not row.get("unique"):
         yield failed("zoho.unique", "not_unique", name=name)
+    elif str(_case(row["unique"])).lower() == "false":
+        yield warning("zoho.unique", "ignores_case", name=name)
     else:
         yield ok("zoho.unique", name=name)
+
+
+def _case(unique: object) -> object:
+    """Both spellings of Zoho's flag; None where it is not told."""
+    flags = unique if isinstance(unique, dict) else {}
+    return flags.get("case_sensitive", flags.get("casesensitive"))
 
 
 def _names(specs: list[FieldSpec]) -> str:

@@ -609,6 +609,12 @@ TEXTS: dict[str, Text] = {
     "scope.ZohoCRM.settings.fields.CREATE": Text("setup: create fields"),
     "scope.ZohoCRM.settings.fields.UPDATE": Text("setup: make Message_ID unique"),
     "scope.ZohoCRM.settings.profiles.READ": Text("setup: who may see the new module"),
+    # -- zoho
+    "zoho.unique.ignores_case": Text(
+        "Message_ID in {name} is unique, but upper and lower case count as the same.",
+        "Two messages whose ids differ in case only would be taken for one.",
+        "Setup > Customization > Modules and Fields > {name} > Message_ID > “Do not allow duplicate values”: tick “case sensitive”.",
+    ),
     # -- auth
     "auth.intro": Text(
         "This connects the service with Zoho CRM. You need a client from Zoho's API console (the guide docs/setup.en.md shows it).",

@@ -486,7 +486,7 @@ TEXTS: dict[str, Text] = {
         "Проверить их невозможно; служба пишет все подряд.",
         "См. строки о разрешениях и пользователе.",
     ),
-    "zoho.fields.ok": Text("все {count} полей {name} в порядке."),
+    "zoho.fields.ok": Text("поля {name} в порядке: {count}."),
     "zoho.fields.missing": Text(
         "в {name} нет: {fields}.",
         "Без них сообщения пишутся дважды или не попадают к лиду.",
@@ -607,6 +607,12 @@ TEXTS: dict[str, Text] = {
     "scope.ZohoCRM.settings.fields.CREATE": Text("setup: создать поля"),
     "scope.ZohoCRM.settings.fields.UPDATE": Text("setup: сделать Message_ID уникальным"),
     "scope.ZohoCRM.settings.profiles.READ": Text("setup: кому виден новый модуль"),
+    # -- zoho
+    "zoho.unique.ignores_case": Text(
+        "Message_ID в {name} уникален, но без учёта регистра.",
+        "Два сообщения, чьи идентификаторы различаются только регистром, сочтутся одним.",
+        "Setup > Customization > Modules and Fields > {name} > Message_ID > «Do not allow duplicate values»: отметьте «case sensitive».",
+    ),
     # -- auth
     "auth.intro": Text(
         "Эта команда соединит службу с Zoho CRM. Нужен клиент из API Console Zoho (см. docs/setup.ru.md).",
