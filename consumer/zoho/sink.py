@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 StageOutcome = Delivered | Rejected | Deferred
 _REMEMBERED_DIALOGS = 200_000
 _LOOK_AGAIN_S = 5.0
+_LOST_PARENTS = 5
 _LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
 
 
@@ -198,8 +199,11 @@ class ZohoSink:
         )
 
     def _stale_parent(self, delivery: Delivery, answer: RowAnswer) -> Deferred | None:
-        """Zoho no longer knows the lead (deleted, merged, converted): look it up again, once."""
-        if delivery.stale_parents or delivery.parent is None or not _is_lost_link(answer):
+        """Zoho no longer knows the lead (deleted, merged, converted): look it up again, a few times.
+
+        What is remembered instead may be as old: a person can lose one record after the other.
+        """
+        if delivery.stale_parents >= _LOST_PARENTS or delivery.parent is None or not _is_lost_link(answer):
             return None
         delivery.stale_parents += 1
         self._people.doubt(self._person(delivery), delivery.parent)
@@ -379,14 +383,15 @@ class ZohoSink:
         except RefusedError:
             raise
         except SyncError as error:
-            return self._unanswered(deliveries, outcome_of_error(error, Stage.NOTE))
+            return self._unanswered(deliveries, error)
         return self._judged(Operation.CREATE_NOTES, deliveries, rows, answers, self._note_outcome)
 
-    def _unanswered(self, deliveries: Sequence[Delivery], outcome: StageOutcome) -> list[StageOutcome]:
-        if isinstance(outcome, Deferred) and outcome.wrote_maybe:
-            until = asyncio.get_running_loop().time() + self._late_effect_s
-            self._quiet.update({self._marker(delivery): until for delivery in deliveries})
-        return [outcome] * len(deliveries)
+    def _unanswered(self, deliveries: Sequence[Delivery], error: SyncError) -> list[StageOutcome]:
+        if isinstance(error, TransientError) and error.wrote_maybe:
+            late_s = self._late_effect_s if error.late_s is None else error.late_s
+            until = asyncio.get_running_loop().time() + late_s
+            self._quiet.update({self._marker(delivery): until for delivery in deliveries if late_s})
+        return [outcome_of_error(error, Stage.NOTE)] * len(deliveries)
 
     def _note_outcome(self, delivery: Delivery, row: dict[str, Any], answer: RowAnswer) -> StageOutcome:
         if answer.is_ok:
