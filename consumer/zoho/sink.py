@@ -290,7 +290,8 @@ class ZohoSink:
         """Who of ours owes the note; None when it is somebody else.  Without a referee's word, the first of ours."""
         if dialog not in owners:
             return group[0]
-        owner = self._written[dialog].get(owners[dialog])
+        asking = {delivery.event.message_id: delivery for delivery in group}
+        owner = asking.get(owners[dialog]) or self._written[dialog].get(owners[dialog])
         return group[0] if owner is not None and owner.parent is None else owner
 
     def _dialog_outcomes(

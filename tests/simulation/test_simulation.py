@@ -24,6 +24,8 @@ FOUND = {
     368: "a late commit moved the offset back",
     457: "a delivery that was taken away came back to life with the redelivered record",
     707: "a late commit moved the offset back past a dead letter",
+    5283: "a message was dead-lettered when its person had lost two records",
+    5522: "a message was called somebody else's when a redelivery of it had been given up",
     799: "a lead that was to be withdrawn stayed after one failed deletion",
 }
 
