@@ -364,7 +364,7 @@ async def run_service(
     stop = stop or asyncio.Event()
     recorder = Recorder(m.Metrics(version=__version__))
     async with AsyncExitStack() as stack:
-        connector = aiohttp.TCPConnector(limit=settings.zoho_max_concurrency + 10, keepalive_timeout=60)
+        connector = aiohttp.TCPConnector(limit=settings.zoho_max_concurrency + 10, keepalive_timeout=15)
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
                 connector=connector,

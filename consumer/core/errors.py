@@ -18,14 +18,22 @@ class TransientError(SyncError):
     """Try again later.
 
     `wrote_maybe`: the effect may have happened although the answer is lost, so look before repeating a write.
+    `late_s`: for how long it may still come; 0 when Zoho answered, whatever it said, None when nobody knows.
     """
 
     def __init__(
-        self, code: str, text: str = "", *, wrote_maybe: bool = False, retry_after_s: float | None = None
+        self,
+        code: str,
+        text: str = "",
+        *,
+        wrote_maybe: bool = False,
+        retry_after_s: float | None = None,
+        late_s: float | None = None,
     ) -> None:
         super().__init__(code, text)
         self.wrote_maybe = wrote_maybe
         self.retry_after_s = retry_after_s
+        self.late_s = late_s
 
 
 class ThrottledError(TransientError):

@@ -169,13 +169,18 @@ def error_of(
     if kind is Kind.TOKEN:
         return TokenRefusedError(name)
     if kind is Kind.TRANSIENT:
-        return TransientError(name, wrote_maybe=is_write, retry_after_s=retry_after_s)
+        late_s = None if status in _STILL_AT_IT else 0.0
+        return TransientError(name, wrote_maybe=is_write, retry_after_s=retry_after_s, late_s=late_s)
     if kind is Kind.HALTED:
         return HaltedError(name, advice=meaning.advice if meaning else _HOST, retry_after_s=retry_after_s)
     field = fault.field if fault else None
     if is_write and fault is not None and not fault.is_of_record:
         return HaltedError(name, field or "", advice=_advice_on_option(field))
     return RefusedError(name, field or "", field=field, is_unknown=kind is Kind.UNKNOWN)
+
+
+_STILL_AT_IT = (408, 504)
+"""A gateway gave up waiting: what is behind it may go on."""
 
 
 def _kind_of_status(status: int) -> Kind:
@@ -255,7 +260,8 @@ def row_answers(rows: list[dict[str, Any]], *, expected: int) -> list[RowAnswer]
     Raises TransientError when their number differs: nobody can tell then which was written.
     """
     if len(rows) != expected:
-        raise TransientError("ANSWER_INCOMPLETE", f"{len(rows)} answers for {expected} records", wrote_maybe=True)
+        text = f"{len(rows)} answers for {expected} records"
+        raise TransientError("ANSWER_INCOMPLETE", text, wrote_maybe=True, late_s=0.0)
     return [_row_answer(row) for row in rows]
 
 

@@ -49,7 +49,7 @@ _TOGETHER = 5
 """Sub-requests of one composite call."""
 _LOOK_AGAIN_S = 5.0
 LATE_EFFECT_S = 65.0
-"""How long after a lost answer a write may still take effect (no source; a gateway's patience is a minute)."""
+"""How long after a lost answer a write may still take effect when nothing tells (a gateway's patience is a minute)."""
 _NO_LOOK_UP = "Zoho refuses the look-up by phone: see `zoho-sync doctor`."
 _NO_LEADS = "Zoho takes no new leads: see `zoho-sync doctor` and the code."
 
@@ -457,8 +457,9 @@ class People:
         try:
             answers = row_answers((await self._send(call)).rows(), expected=len(rows))
         except TransientError as error:
-            if error.wrote_maybe:
-                until = asyncio.get_running_loop().time() + self._late_effect_s
+            late_s = self._late_effect_s if error.late_s is None else error.late_s
+            if error.wrote_maybe and late_s:
+                until = asyncio.get_running_loop().time() + late_s
                 self._uncertain.update({person.key: until for person in people})
             raise
         is_held = is_fault_of_ours(answers)
