@@ -251,9 +251,16 @@ class Oracle:
         return effect.call in self.wire.fates and self.wire.fates[effect.call].life.ended_at < effect.at_s + SETTLED_S
 
     def _was_given_up(self, record_id: str) -> bool:
-        """Its deletion failed, and nothing came that would have made the process try again."""
-        calls = [call for call in self.engine.journal.calls if call.operation == "records.delete_one"]
-        return any(call.path.endswith(record_id) and self.wire.fates[call.number].answered_at is None for call in calls)
+        """The look for a twin failed, or the deletion, and nothing came that would have made the process try again."""
+        effect = self._create_effect(record_id)
+        if effect.call not in self.wire.fates:
+            return False
+        life = self.wire.fates[effect.call].life
+        return any(
+            fate.life is life and fate.answered_at is None and effect.at_s <= fate.sent_at < effect.at_s + SETTLED_S
+            for number, fate in self.wire.fates.items()
+            if self.engine.journal.calls[number - 1].operation in ("coql", "records.get", "records.delete_one")
+        )
 
     def _made(self, record_id: str) -> str:
         effect = self._create_effect(record_id)
@@ -284,7 +291,7 @@ class Oracle:
         elif any(self._was_left(row.id) for row in made):
             self.excused["lead of a process that ended before it saw the other one"] += 1
         elif any(self._was_given_up(row.id) for row in made):
-            self.excused["lead of a process that could not take it back, and had no more work"] += 1
+            self.excused["lead of a process that had no more work when it could have taken it back"] += 1
         else:
             self.violations.append(f"person {person} {len(rows)} times: {[self._made(row.id) for row in rows]}")
 
