@@ -54,6 +54,7 @@ class MemberConfig:
     max_concurrency: int = 10
     daily_credits: int | None = None
     blocks_in_rebalance: bool = True
+    use_composite: bool = False
 
 
 class Quiet:
@@ -147,6 +148,7 @@ class Member:
             options=LeadOptions(),
             observer=self.observer,
             on_halted=self._halt,
+            use_composite=self.config.use_composite,
         )
         sink = self.sink_class(
             self.send,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from consumer.core.errors import TransientError
 from consumer.zoho.api import API_VERSION, Call, Reply
-from consumer.zoho.http import read_reply
+from consumer.zoho.http import _late_s, read_reply
 from sandbox.zoho import DropKind, Request, Response, ZohoEngine
 
 if TYPE_CHECKING:
@@ -97,9 +97,12 @@ class WireSend:
         except ConnectionRefusedError:
             raise TransientError("CONNECT_FAILED") from None
         except TimeoutError:
-            raise TransientError("TIMEOUT", wrote_maybe=is_write) from None
+            raise TransientError(
+                "TIMEOUT", wrote_maybe=is_write, late_s=_late_s(fate.sent_at, is_answered=False)
+            ) from None
         if response.drop is not None:
-            raise TransientError("CONNECTION_LOST", wrote_maybe=is_write)
+            late_s = _late_s(fate.sent_at, is_answered=response.drop is DropKind.CUT)
+            raise TransientError("CONNECTION_LOST", wrote_maybe=is_write, late_s=late_s)
         if left := response.headers.get("X-API-CREDITS-REMAINING"):
             self._on_credits(int(left))
         return response.status, response.headers, response.body

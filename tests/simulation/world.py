@@ -166,6 +166,7 @@ class World:
             note_policy=self.policy,
             daily_credits=self.scenario.daily_credits,
             blocks_in_rebalance=rng.random() < 0.7,
+            use_composite=rng.random() < 0.5,
         )
 
     # Processes
