@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from sandbox.zoho import Fault
+from sandbox.zoho.faults import FailRow
 from tests.e2e.stage import Stage, conversation, headers, message, soon
 from tests.kafka_server.cluster import Broker
 
@@ -61,6 +63,27 @@ async def test_a_kill_at_any_moment_costs_nothing(stage: Stage) -> None:
         await service.kill()
         await stage.check_settled()
     service = await stage.start()
+    await stage.drained()
+    stage.check_all_once()
+
+
+async def test_one_blocked_record_holds_its_offset(stage: Stage) -> None:
+    """While Zoho puts one message off, others go on and are done; nothing behind it is committed, so a crash loses
+    nothing."""
+    blocked = FailRow(code="RECORD_LOCKED", key="Message_ID", value="m-00000")
+    fault = stage.zoho.engine.faults.add(Fault(action=blocked, times=None))
+    await stage.say(conversation(1, people=1))
+    await stage.say(conversation(39, people=8, first=1))
+    service = await stage.start(LOG_LEVEL="debug")
+    await service.until(lambda: len(stage.written()) == 39 and fault.fired > 1)
+    committing = len(service.logged("kafka.offsets_committed"))
+    await stage.say(conversation(20, people=8, first=100))
+    await service.until(lambda: len(stage.written()) == 59)
+    await service.until(lambda: len(service.logged("kafka.offsets_committed")) > committing)
+    await stage.check_settled()
+    await service.kill()
+    stage.zoho.engine.faults.clear()
+    await stage.start()
     await stage.drained()
     stage.check_all_once()
 
