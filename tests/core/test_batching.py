@@ -1,4 +1,4 @@
-"""Full, or waited long enough: against a plain list."""
+"""Full, or waited long enough; and who goes first: against two plain lists."""
 
 from __future__ import annotations
 
@@ -7,38 +7,51 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from consumer.core.batching import Batcher
 
+Row = tuple[int, bool]
+
 
 class Batches(RuleBasedStateMachine):
     """Adds, takes and purges while time passes."""
 
-    @initialize(max_records=st.integers(1, 4), linger_s=st.sampled_from([0.0, 0.5, 2.0]))
+    @initialize(max_records=st.integers(1, 7), linger_s=st.sampled_from([0.0, 0.5, 2.0]))
     def begin(self, max_records: int, linger_s: float) -> None:
-        self.batcher: Batcher[int] = Batcher(max_records=max_records, linger_s=linger_s)
+        self.batcher: Batcher[Row] = Batcher(max_records=max_records, linger_s=linger_s)
         self.max_records, self.linger_s = max_records, linger_s
         self.now = 100.0
-        self.rows: list[tuple[int, float]] = []
+        self.rows: list[tuple[Row, float]] = []
         self.count = 0
 
     @rule(seconds=st.floats(0, 3))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule()
-    def add(self) -> None:
+    @rule(is_bulk=st.booleans())
+    def add(self, is_bulk: bool) -> None:
         self.count += 1
-        self.rows.append((self.count, self.now))
-        self.batcher.add(self.count, now=self.now)
+        row = (self.count, is_bulk)
+        self.rows.append((row, self.now))
+        self.batcher.add(row, now=self.now, is_bulk=is_bulk)
+
+    def _waiting(self, *, is_bulk: bool) -> list[Row]:
+        return [row for row, _ in self.rows if row[1] == is_bulk]
 
     @rule()
     def take(self) -> None:
-        taken, self.rows = self.rows[: self.max_records], self.rows[self.max_records :]
-        assert self.batcher.take() == [row for row, _ in taken]
+        urgent, bulk = self._waiting(is_bulk=False), self._waiting(is_bulk=True)
+        taken = self.batcher.take()
+        assert len(taken) == min(self.max_records, len(self.rows))
+        for lane in (urgent, bulk):
+            ours = [row for row in taken if row in lane]
+            assert ours == lane[: len(ours)]
+        if urgent and bulk and self.max_records > 1:
+            assert {row[1] for row in taken} == {False, True}
+        self.rows = [(row, since) for row, since in self.rows if row not in taken]
 
     @rule(wanted=st.sampled_from([0, 1]))
     def purge(self, wanted: int) -> None:
-        dropped = self.batcher.purge(lambda row: row % 2 == wanted)
-        assert dropped == [row for row, _ in self.rows if row % 2 != wanted]
-        self.rows = [(row, since) for row, since in self.rows if row % 2 == wanted]
+        dropped = self.batcher.purge(lambda row: row[0] % 2 == wanted)
+        assert sorted(dropped) == [row for row, _ in self.rows if row[0] % 2 != wanted]
+        self.rows = [(row, since) for row, since in self.rows if row[0] % 2 == wanted]
 
     @invariant()
     def due_when_full_or_old(self) -> None:

@@ -38,6 +38,22 @@ async def test_records_are_asked_for_in_batches() -> None:
         assert min(filter(None, rig.source.asked_for)) >= 11
 
 
+async def test_a_chat_passes_a_campaign() -> None:
+    """An operator's message does not wait for a mailing that was read before it."""
+    async with running(batch_max_records=10) as rig:
+        rig.sink.wants_notes = False
+        gate = rig.sink.hold(Stage.MESSAGE)
+        numbers = [f"+4915112{number:06}" for number in range(1000)]
+        rig.publish(*(record(offset, phone=phone, origin="campaign") for offset, phone in enumerate(numbers)))
+        await asyncio.sleep(5)
+        rig.publish(record(0, number=1, message_id="chat"))
+        await asyncio.sleep(5)
+        gate.set()
+        await asyncio.sleep(5)
+        order = [message_id for batch in rig.sink.batches[Stage.MESSAGE] for message_id in batch]
+        assert order.index("chat") < 300
+
+
 async def test_batches_hold_no_more_than_allowed() -> None:
     """Each call to Zoho takes at most so many messages."""
     async with running(batch_max_records=7) as rig:

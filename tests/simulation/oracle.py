@@ -60,6 +60,9 @@ class Oracle:
         self.wire = wire
         self.ledger = ledger
         self.policy = policy
+        self.first_wins = False
+        """Nothing happens in this run that could make the content of a later event replace the first one's."""
+        self.max_concurrency = 10
         self.violations: list[str] = []
         self.excused: Counter[str] = Counter()
         self.phones = Phones(None)
@@ -154,6 +157,7 @@ class Oracle:
         self._judge_messages()
         self._judge_notes()
         self._judge_leads()
+        self._judge_limits()
         return self.violations
 
     def _judge_records(self) -> None:
@@ -197,8 +201,10 @@ class Oracle:
     def _judge_content(self, values: dict[str, Any]) -> None:
         places = self.ledger.places_of.get(str(values["Message_ID"]), [])
         events = [self.ledger.records[place] for place in places]
+        if self.first_wins and events and len({place[0] for place in places}) == 1:
+            events = events[:1]
         if not any(values["Body"] == event.text and values["Phone"] == event.phone for event in events):
-            self.violations.append(f"message {values['Message_ID']} holds what nobody sent")
+            self.violations.append(f"message {values['Message_ID']} holds what it should not")
 
     def _judge_notes(self) -> None:
         by_marker: defaultdict[str, list[Any]] = defaultdict(list)
@@ -302,8 +308,28 @@ class Oracle:
         created_at_s = max(self._create_effect(row.id).at_s for row in made)
         return any(created_at_s - lag_s < row.modified_at_s <= created_at_s for row in theirs)
 
+    def _judge_limits(self) -> None:
+        """Calls in flight, and refreshes, of each process."""
+        spans: defaultdict[tuple[str, bool], list[tuple[float, int]]] = defaultdict(list)
+        for number, fate in self.wire.fates.items():
+            is_refresh = self.engine.journal.calls[number - 1].operation == "oauth.token"
+            end = min(fate.answered_at or float("inf"), fate.left_at())
+            spans[fate.life.name, is_refresh] += [(fate.sent_at, 1), (end, -1)]
+        for (name, is_refresh), moments in spans.items():
+            peak = _peak(moments)
+            if peak > (1 if is_refresh else self.max_concurrency):
+                self.violations.append(f"{name} had {peak} {'refreshes' if is_refresh else 'calls'} in flight at once")
+
     def _canonical(self, raw: str | None) -> str | None:
         return self.phones.canonical(raw) if raw else None
+
+
+def _peak(moments: list[tuple[float, int]]) -> int:
+    now = peak = 0
+    for _, step in sorted(moments):
+        now += step
+        peak = max(peak, now)
+    return peak
 
 
 def marker_in(title: str) -> str:

@@ -118,7 +118,9 @@ class WireTokens:
     async def __call__(self, form: dict[str, str]) -> tuple[int, object]:
         request = Request.build("POST", "/oauth/v2/token", form=form)
         try:
-            response = await self._wire.exchange(request, Fate(self._life, self._wire.loop.time()))
+            fate = Fate(self._life, self._wire.loop.time())
+            response = await self._wire.exchange(request, fate)
+            fate.answered_at = self._wire.loop.time()
             if response.drop is not None:
                 raise TransientError("TOKEN_NO_ANSWER")
             return response.status, response.json()
