@@ -99,6 +99,7 @@ class Broker:
         self.rebalance_timeout_s = 60.0
         self.session_timeout_s = session_timeout_s
         self.on_commit: Callable[[SimSource, Mapping[int, int]], None] = lambda _member, _offsets: None
+        self.on_late_commit: Callable[[Mapping[int, int]], None] = lambda _offsets: None
         self.on_letter: Callable[[Letter], None] = lambda _letter: None
         self._arrived = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -375,6 +376,7 @@ class SimSource:
         if self.life.is_alive:
             with suppress(CommitLostError):
                 self.broker.store(self, offsets, note)
+                self.broker.on_late_commit(offsets)
 
 
 class SimDeadLetters:

@@ -227,7 +227,7 @@ class World:
             "message_id": f"m{number}",
             "occurred_at": moment.isoformat(),
             "direction": "inbound",
-            "origin": "chat",
+            "origin": rng.choice(("chat", "chat", "campaign")),
             "phone": rng.choice(self.people[who]),
             "contact_name": rng.choice((None, f"Person {who}")),
             "text": f"text {number}",
