@@ -278,7 +278,8 @@ class ZohoSink:
             if owner is None:
                 self._remember(dialog, _NoteState.ELSEWHERE)
             else:
-                is_uncertain = dialog not in owners or dialog in self._maybe or self._is_uncertain(owner)
+                is_stand_in = owner.event.message_id != owners.get(dialog)
+                is_uncertain = is_stand_in or dialog in self._maybe or self._is_uncertain(owner)
                 owed.append((dialog, owner, is_uncertain))
         written = await self._write_checked([(owner, is_uncertain) for _, owner, is_uncertain in owed])
         outcomes: dict[int, StageOutcome] = {}
