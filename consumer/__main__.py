@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -31,6 +32,7 @@ def default(context: typer.Context) -> None:
 @cli.command()
 def run() -> None:
     """Run the service until SIGTERM or SIGINT, then drain, commit and leave the group."""
+    signal.signal(signal.SIGTERM, _stop_early)
     from consumer.app import run_service  # noqa: PLC0415 - other commands start without Kafka and aiohttp
     from consumer.telemetry.log import configure_logging  # noqa: PLC0415
 
@@ -66,6 +68,11 @@ def demo(
 
 
 register(cli)
+
+
+def _stop_early(_number: int, _frame: object) -> NoReturn:
+    """Nothing has been begun yet: a stop while the program loads is a clean one."""
+    sys.exit(0)
 
 
 def settings_or_exit() -> Settings:

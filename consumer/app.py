@@ -49,6 +49,9 @@ _ZOHO_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
 _HALT_LOOK_S = 30.0
 _REBALANCE_MARGIN_S = 35.0
 _STUCK_EXIT = 70
+_OUTAGE_S = 15.0
+_NO_DEAD_LETTERS = "The dead-letter topic takes no records: does it exist, and may this user write to it?"
+_PLAIN_ADVICE = "the broker grants no idempotent producer: after a lost answer a dead letter may be stored twice"
 
 
 def kafka_connection(settings: Settings) -> KafkaConnection:
@@ -70,6 +73,8 @@ class ZohoRoom:
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._failing: tuple[float, str] | None = None
+        """Since when, by the loop's clock, and with which code calls fail one after the other."""
         self.limiter = Limiter(max_concurrency=settings.zoho_max_concurrency, daily_credits=settings.zoho_daily_credits)
         cache = settings.zoho_token_cache
         self._credit_file = CreditFile(cache.with_name(f"{cache.name}.credits")) if cache else None
@@ -82,7 +87,7 @@ class ZohoRoom:
             random=random.random,
             cache=TokenCache(cache) if cache else None,
             account=settings.accounts_domain,
-            on_refresh=recorder.token_refreshed,
+            on_refresh=self._token_refreshed,
         )
         http = HttpSend(session, settings.zoho_api_domain, timeout_s=settings.zoho_request_timeout_s, observer=self)
         self.send = self._layered(http)
@@ -99,8 +104,33 @@ class ZohoRoom:
         self._recorder.called(
             operation, credits_used=credits_used, code=code, seconds=seconds, credits_remaining=credits_remaining
         )
+        self._note_answer(code)
         if credits_remaining is not None:
             self.limiter.credits_reported(credits_remaining, asyncio.get_running_loop().time())
+
+    def _token_refreshed(self, outcome: str) -> None:
+        """A new token ends what a dead grant had halted, even when there is nothing to send."""
+        self._recorder.token_refreshed(outcome)
+        if outcome == "ok":
+            self.gate.open("*")
+        self._note_answer(outcome)
+
+    def _note_answer(self, code: str) -> None:
+        if code == "ok":
+            self._failing = None
+        elif code != "cancelled" and self._failing is None:
+            self._failing = (asyncio.get_running_loop().time(), code)
+        elif code != "cancelled" and self._failing is not None:
+            self._failing = (self._failing[0], code)
+
+    def outage(self, now: float) -> Halt | None:
+        """No good answer of Zoho for a while, only bad ones or none."""
+        if self._failing is None or now - self._failing[0] < _OUTAGE_S:
+            return None
+        since, code = self._failing
+        return Halt(
+            "ZOHO_FAILING", f"Zoho gives no good answer ({code}); the service tries again, nothing is lost.", since
+        )
 
     def load_credits(self) -> None:
         """What an earlier process used counts against today's budget, too."""
@@ -160,6 +190,7 @@ class Service:
             settings.kafka_dlq_topic,
             idempotence=settings.kafka_producer_idempotence,
             wall_clock=time.time,
+            on_plain=lambda: recorder.warn("kafka.idempotence_refused", advice=_PLAIN_ADVICE),
         )
         self.pipeline = Pipeline(
             self.source,
@@ -251,6 +282,10 @@ class Service:
         found = [Halt(code, advice, since) for _, code, advice, since in self.zoho.gate.halts()]
         found += [Halt(item.code, item.advice, item.since) for item in self.source.halted.values()]
         now = asyncio.get_running_loop().time()
+        outage = self.zoho.outage(now)
+        found += [outage] if outage and self.pipeline.tracker.in_flight() else []
+        if self.pipeline.failing_dead_letters():
+            found.append(Halt("DEAD_LETTER_TOPIC_FAILS", _NO_DEAD_LETTERS, now))
         advice = "Most records of a partition would be dead-lettered: see /metrics or the log for the reason."
         found += [Halt("DEAD_LETTER_BREAKER", advice, now) for _ in self.pipeline.tripped()[:1]]
         return tuple(found)

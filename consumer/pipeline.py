@@ -824,6 +824,10 @@ class Pipeline:
         """Deliveries that wait in each stage."""
         return {stage: queue.queued() for stage, queue in self._stages.items()}
 
+    def failing_dead_letters(self) -> int:
+        """Rejections that the dead-letter topic did not take."""
+        return sum(held.has_failed for held in self._held)
+
     def held_dead_letters(self) -> int:
         """Rejections that are not in the dead-letter topic yet."""
         return len(self._held)

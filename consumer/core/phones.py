@@ -15,6 +15,7 @@ from phonenumbers import (
     NumberParseException,
     PhoneNumber,
     PhoneNumberFormat,
+    country_code_for_region,
     format_number,
     is_possible_number,
     is_valid_number,
@@ -156,6 +157,8 @@ def _canonical(raw: str, region: str | None) -> str | None:
         return None
     is_international = raw.strip().startswith("+")
     attempts: list[tuple[str, str | None]] = []
+    if region and not is_international and digits.startswith(str(country_code_for_region(region))):
+        attempts.append((f"+{digits}", None))
     if digits.startswith("00") and not is_international:
         attempts.append((f"+{digits[2:]}", None))
     if region or is_international:

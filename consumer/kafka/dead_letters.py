@@ -6,22 +6,24 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
 
 from consumer.core.errors import DeadLetterError
 from consumer.core.model import TopicPartition
 from consumer.kafka.closing import Closer
+from consumer.kafka.producing import connected_producer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from aiokafka import AIOKafkaProducer
 
     from consumer.core.model import Headers, Record, Rejected
     from consumer.kafka.connection import KafkaConnection
 
 REPLAYS = "dlq.replays"
-_CONNECT_TIMEOUT_S = 60.0
 _SEND_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 60.0
 _READ_POLL_MS = 500
@@ -72,8 +74,10 @@ class KafkaDeadLetters:
         *,
         idempotence: bool,
         wall_clock: Callable[[], float],
+        on_plain: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
+        self._on_plain = on_plain
         self._topic = topic
         self._idempotence = idempotence
         self._wall_clock = wall_clock
@@ -117,19 +121,13 @@ class KafkaDeadLetters:
 
     async def _connect(self) -> AIOKafkaProducer:
         """Compressed, for with its headers a record that just fits its own topic would be too large for this one."""
-        producer = AIOKafkaProducer(
-            acks="all",
-            enable_idempotence=self._idempotence,
-            compression_type="gzip",
-            max_request_size=_LARGEST_RECORD_BYTES,
-            **self._connection.options(),
+        options = {"compression_type": "gzip", "max_request_size": _LARGEST_RECORD_BYTES, **self._connection.options()}
+        producer, is_idempotent = await connected_producer(
+            options, idempotence=self._idempotence, close=self._closer.begin
         )
-        try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await producer.start()
-        except BaseException:
-            self._closer.begin(producer)
-            raise
+        if self._idempotence and not is_idempotent:
+            self._idempotence = False
+            self._on_plain()
         return producer
 
     async def standing(self, records: Sequence[Record]) -> set[tuple[TopicPartition, int]]:

@@ -133,10 +133,22 @@ def _checks(snapshot: Snapshot, limits: Limits) -> list[Check]:
             "token", snapshot.has_token, "an access token is at hand" if snapshot.has_token else "no access token yet"
         ),
         Check("draining", not snapshot.is_draining, "stopping" if snapshot.is_draining else "no"),
+        Check("limits", not snapshot.in_flight or snapshot.waiting_for not in _SPENT, _limits_reason(snapshot)),
         Check("progress", not is_stuck(snapshot, limits), "stuck" if is_stuck(snapshot, limits) else "as it should be"),
     ]
     checks += [Check(f"halted.{halt.code}", is_ok=False, reason=halt.advice or halt.code) for halt in snapshot.halts]
     return checks
+
+
+_SPENT = ("credits", "budget")
+
+
+def _limits_reason(snapshot: Snapshot) -> str:
+    return {
+        "credits": "Zoho's credits of this day are used up",
+        "budget": "the credits that this service may use in a day are used up",
+        "throttled": "Zoho asked for fewer calls a moment ago",
+    }.get(snapshot.waiting_for or "", "within Zoho's limits")
 
 
 def _kafka_reason(snapshot: Snapshot) -> str:

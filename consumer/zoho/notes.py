@@ -21,7 +21,7 @@ from consumer.zoho import coql
 from consumer.zoho.answers import RowAnswer, row_answers
 from consumer.zoho.api import Call, Operation, Send, write_call
 from consumer.zoho.messages import UNIQUE_FIELD, zoho_datetime
-from consumer.zoho.people import age_key
+from consumer.zoho.people import age_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,7 +175,7 @@ class DialogReferee:
             limit = _SMALL_LIMIT if len(open_dialogs) <= _FEW_DIALOGS else _LARGE_LIMIT
             rows, has_more = await self._page(field, list(open_dialogs), limit)
             found = [(value, row) for row in rows if (value := str(row.get(field) or "")) in open_dialogs]
-            for value, row in sorted(found, key=lambda pair: age_key(str(pair[1].get("id")))):
+            for value, row in sorted(found, key=lambda pair: age_of(pair[1])):
                 owners.setdefault(open_dialogs[value], str(row.get(UNIQUE_FIELD) or ""))
             before = len(open_dialogs)
             open_dialogs = {value: dialog for value, dialog in open_dialogs.items() if dialog not in owners}
@@ -186,7 +186,7 @@ class DialogReferee:
     async def _page(self, field: str, values: list[str], limit: int) -> tuple[list[dict[str, Any]], bool]:
         criterion = coql.is_in(field, values)
         where = f"({criterion} and Dialog_ID is null)" if field == "Phone" else f"({criterion})"
-        columns = f"id, {UNIQUE_FIELD}, {field}"
+        columns = f"id, Created_Time, {UNIQUE_FIELD}, {field}"
         text = f"select {columns} from {self._module} where {where} order by id asc limit 0, {limit}"  # noqa: S608
         try:
             reply = await self._send(coql.query_call(Operation.FIND_MESSAGES, text, limit=limit))

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
@@ -37,7 +39,7 @@ from consumer.zoho.splitting import in_parts
 from consumer.zoho.together import all_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from consumer.core.phones import Person, Phones
     from consumer.zoho.metadata import Schema
@@ -47,6 +49,8 @@ _REMEMBERED = 200_000
 _LAST_NAME_LENGTH = 80
 _TOGETHER = 5
 """Sub-requests of one composite call."""
+_CONVERTED = ("converted", "both")
+"""Converted leads are searched, too: they lead to their contact."""
 _LOOK_AGAIN_S = 5.0
 LATE_EFFECT_S = 65.0
 """How long after a lost answer a write may still take effect when nothing tells (a gateway's patience is a minute)."""
@@ -100,6 +104,20 @@ class LeadOptions:
         return options | ({"lar_id": self.assignment_rule_id} if self.assignment_rule_id else {})
 
 
+Age = tuple[float, int, str]
+_NEWEST: Age = (float("inf"), 0, "")
+
+
+def age_of(row: Mapping[str, Any]) -> Age:
+    """Sort key of records, oldest first: by Created_Time where it is told (to the second), then by id."""
+    record_id = str(row.get("id") or "")
+    try:
+        created_at = datetime.fromisoformat(str(row.get("Created_Time"))).timestamp()
+    except ValueError:
+        created_at = 0.0
+    return created_at, *age_key(record_id)
+
+
 def age_key(record_id: str) -> tuple[int, str]:
     """Sort key of Zoho ids, oldest first: digit strings of growing value."""
     return len(record_id), record_id
@@ -131,6 +149,8 @@ class People:
         self._composite = use_composite
         self._late_effect_s = late_effect_s
         self._phone_only: set[Module] = set()
+        self._may_ask_for_converted = True
+        self._age_fields: tuple[str, ...] = ("id, Phone, Created_Time", "id, Phone")
         self._doubted: dict[str, Parent] = {}
         """Parents that Zoho refused as a link: to be checked before they are named again."""
         self._uncertain: dict[str, float] = {}
@@ -351,8 +371,8 @@ class People:
 
     def _search_call(self, module: Module, person: Person) -> Call:
         params = [("phone", self._phones.search_digits(person.phone))]
-        if module is Module.LEADS:
-            params.append(("converted", "both"))
+        if module is Module.LEADS and self._may_ask_for_converted:
+            params.append(_CONVERTED)
         return Call(Operation.SEARCH_PEOPLE, "GET", f"/{module}/search", params=tuple(params))
 
     async def _search_all(self, calls: list[Call]) -> list[list[dict[str, Any]]]:
@@ -364,10 +384,14 @@ class People:
         return [rows for part in found for rows in part]
 
     async def _search(self, call: Call) -> list[dict[str, Any]]:
-        try:
-            return (await self._send(call)).rows()
-        except RefusedError:
-            return []
+        """A number that cannot be searched for is found by nobody; `converted` that is not known is left out."""
+        plain = replace(call, params=tuple(param for param in call.params if param != _CONVERTED))
+        for attempt in dict.fromkeys((call, plain)):
+            with suppress(RefusedError):
+                rows = (await self._send(attempt)).rows()
+                self._may_ask_for_converted = self._may_ask_for_converted and attempt == call
+                return rows
+        return []
 
     async def _search_together(self, calls: list[Call]) -> list[list[dict[str, Any]]]:
         """An organisation or token that cannot make composite calls is asked one by one from now on."""
@@ -524,25 +548,33 @@ class People:
             return {}
         made = {key: self._unsettled[key] for key in keys}
         phones = list({variant for person, _ in made.values() for variant in variants(person.phone)})
-        rows = await coql.select(
-            self._send,
-            Operation.FIND_PEOPLE,
-            fields="id, Phone",
-            module=Module.LEADS,
-            where=_where([coql.is_in("Phone", part) for part in coql.chunks(phones)]),
-        )
+        rows = await self._leads_with(phones)
         hits = self._hits([person for person, _ in made.values()], [(Module.LEADS, row) for row in rows])
         settled: dict[str, Found] = {}
         for key, (_, ours) in made.items():
-            older = [parent for _, row in hits.get(key, []) if (parent := _lead_of(row)) and _is_older(parent, ours)]
-            kept = await self._first_living(older)
+            leads = {lead.id: (age_of(row), lead) for _, row in hits.get(key, []) if (lead := _lead_of(row))}
+            own_age = leads[ours.id][0] if ours.id in leads else _NEWEST
+            older = sorted((pair for pair in leads.values() if pair[0] < own_age), key=lambda pair: pair[0])
+            kept = await self._first_living([lead for _, lead in older])
             settled[key] = await self._withdraw(ours, kept) if kept else ours
             self._unsettled.pop(key, None)
         return settled
 
+    async def _leads_with(self, phones: list[str]) -> list[dict[str, Any]]:
+        """Leads with these numbers, and when they were created where Zoho tells."""
+        where = _where([coql.is_in("Phone", part) for part in coql.chunks(phones)])
+        fields, *others = self._age_fields
+        try:
+            return await coql.select(self._send, Operation.FIND_PEOPLE, fields=fields, module=Module.LEADS, where=where)
+        except RefusedError:
+            if not others:
+                raise
+        self._age_fields = tuple(others)
+        return await self._leads_with(phones)
+
     async def _first_living(self, leads: list[Parent]) -> Parent | None:
-        """The oldest that is a lead indeed: a converted one may stay in the list, and was passed over before."""
-        for lead in sorted(leads, key=lambda lead: age_key(lead.id)):
+        """The first that is a lead indeed: a converted one may stay in the list, and was passed over before."""
+        for lead in leads:
             if await self._now(lead) == lead:
                 return lead
         return None
@@ -572,10 +604,6 @@ def _where(criteria: list[str]) -> str:
 
 def _lead_of(row: dict[str, Any]) -> Parent | None:
     return Parent(Module.LEADS, str(row["id"])) if row.get("id") else None
-
-
-def _is_older(one: Parent, other: Parent) -> bool:
-    return age_key(one.id) < age_key(other.id)
 
 
 def _lookup_id(row: dict[str, Any], *path: str) -> str | None:

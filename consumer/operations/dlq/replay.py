@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import OffsetAndMetadata
 
 from consumer.core.decode import Poison, Skip
 from consumer.kafka.dead_letters import REPLAYS
+from consumer.kafka.producing import connected_producer
 from consumer.operations.dlq.desk import DEFAULT_MAX_REPLAYS, opened
 from consumer.operations.errors import OperationError
 from consumer.operations.topics import bookkeeper, quiet, stopped, translated
@@ -27,7 +27,7 @@ from consumer.operations.topics import bookkeeper, quiet, stopped, translated
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 
-    from aiokafka import AIOKafkaConsumer
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     from consumer.core.model import Headers, TopicPartition
     from consumer.operations.dlq.desk import Desk, Sheet
@@ -219,18 +219,16 @@ async def replay(
 @asynccontextmanager
 async def _producer(desk: Desk) -> AsyncIterator[AIOKafkaProducer]:
     with translated(desk.connection):
-        producer = AIOKafkaProducer(
-            acks="all",
-            enable_idempotence=desk.idempotence,
-            max_request_size=4 * 1024 * 1024,
-            **desk.connection.options(),
-        )
+        useless: list[AIOKafkaProducer] = []
+        options = {"max_request_size": 4 * 1024 * 1024, **desk.connection.options()}
         try:
             with quiet():
-                await producer.start()
+                producer, _ = await connected_producer(options, idempotence=desk.idempotence, close=useless.append)
+            useless.append(producer)
             yield producer
         finally:
-            await stopped(producer)
+            for each in useless:
+                await stopped(each)
 
 
 class _Run:
