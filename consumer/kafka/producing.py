@@ -22,11 +22,11 @@ async def connected_producer(
 
     `close` gets producers that are of no use.  Raises KafkaError, OSError, TimeoutError.
     """
-    producer = await _started(options, idempotence=idempotence, close=close)
-    if not idempotence or await _is_granted(producer):
-        return producer, idempotence
-    close(producer)
-    return await _started(options, idempotence=False, close=close), False
+    plain = await _started(options, idempotence=False, close=close)
+    if not idempotence or not await _is_granted(plain):
+        return plain, False
+    close(plain)
+    return await _started(options, idempotence=True, close=close), True
 
 
 async def _started(
@@ -43,8 +43,8 @@ async def _started(
 
 
 async def _is_granted(producer: AIOKafkaProducer) -> bool:
-    """Ask for a producer id, as the first write would: a broker without idempotent producers, or one that does not
-    allow this user, refuses it for good, and aiokafka would ask for ever."""
+    """Ask for a producer id, as an idempotent producer would: a broker that has none to give, or not to this user,
+    refuses for good, and aiokafka's producer does not get over it."""
     request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60_000)
     answer = await producer.client.send(producer.client.get_random_node(), request)
     error = for_code(answer.error_code)

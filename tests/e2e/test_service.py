@@ -8,6 +8,7 @@ import os
 import socket
 from pathlib import Path
 
+from sandbox.zoho import Answer, Fault, Match
 from tests.e2e.stage import CANARY, Service, Stage, check_silent, conversation, free_port, headers, message, soon
 from tests.kafka_server.cluster import Broker
 from tests.kafka_server.fixtures import NewKafkaServer
@@ -108,6 +109,25 @@ async def test_a_new_secret_file_ends_a_revocation(stage: Stage, tmp_path: Path)
     stage.check_all_once()
     assert await stage.dead_letters() == []
     check_silent(service.log_text(), secrets=_secrets(stage))
+
+
+async def test_an_outage_is_told_and_ends(stage: Stage) -> None:
+    """While every call fails it is unready and says why; once Zoho is well it is ready again, and nothing was lost."""
+    service = await stage.start()
+    await service.ready()
+    plan = stage.zoho.engine.faults.add(
+        Fault(action=Answer(status=502, body="<html>"), match=Match(path="/crm/"), times=None)
+    )
+    await stage.say(conversation(8, people=3))
+    body = await service.until_state("halted")
+    assert any(check["name"] == "halted.ZOHO_FAILING" and "HTTP_502" in check["reason"] for check in body["checks"])
+    assert (await service.metrics())["zoho_sync_halted"] >= 1
+    stage.zoho.engine.faults.clear()
+    await service.ready()
+    await stage.drained()
+    assert plan.fired > 1
+    stage.check_all_once()
+    assert await stage.dead_letters() == []
 
 
 async def test_a_used_up_budget_waits(stage: Stage) -> None:

@@ -101,6 +101,26 @@ async def _refused(letters: KafkaDeadLetters, record: Record) -> None:
         await letters.write(record, _REJECTED, attempts=1)
 
 
+async def test_a_broker_without_idempotent_producers_gets_dead_letters_too(embedded_broker: Broker) -> None:
+    """What the broker refuses for good is done without, and told once."""
+    topic = await new_topic(embedded_broker)
+    told: list[str] = []
+    letters = KafkaDeadLetters(
+        connection(embedded_broker.environment()),
+        topic,
+        idempotence=True,
+        wall_clock=time.time,
+        on_plain=lambda: told.append("plain"),
+    )
+    try:
+        for offset in (1, 2):
+            await letters.write(_record(b"x", offset=offset), _REJECTED, attempts=1)
+    finally:
+        await letters.stop()
+    assert len(await _read(embedded_broker, topic, 2)) == 2
+    assert told == ["plain"]
+
+
 async def test_without_a_broker_it_fails_and_stops() -> None:
     """Writing and reading fail with the corridor's own error, and stopping returns."""
     letters = KafkaDeadLetters(

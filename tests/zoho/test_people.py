@@ -47,6 +47,25 @@ def test_a_person_is_found_however_the_number_was_typed(stored: str, field: str,
     run(scenario())
 
 
+def test_a_search_that_does_not_know_converted_is_asked_without_it() -> None:
+    """Zoho refuses the parameter: the person is found all the same, and not made twice."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world, region="DE")
+        record_id = world.insert("Leads", Phone="(0170) 555-0001")
+        refused = Answer(status=400, body={"code": "INVALID_QUERY", "details": {}, "message": "", "status": "error"})
+        plan = world.fault(
+            refused, operation="records.search", times=None, predicate=lambda call: "converted" in call.params
+        )
+        assert await client.resolve("+491705550001") == [Parent(Module.LEADS, record_id)]
+        await client.parent("+491705550002")
+        assert plan.fired == 1
+        assert len(world.dump("Leads")) == 2
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("stored", "phone"),
     [
