@@ -129,7 +129,7 @@ class ZohoRoom:
             return None
         since, code = self._failing
         return Halt(
-            "ZOHO_FAILING", f"Zoho gives no good answer ({code}); the service tries again, nothing is lost.", since
+            "NO_GOOD_ANSWER", f"Zoho gives no good answer ({code}); the service tries again, nothing is lost.", since
         )
 
     def load_credits(self) -> None:

@@ -43,6 +43,7 @@ _RIGHTS = "Give the Zoho user of the refresh token (its profile and role) the ri
 _MODULE = (
     "Check ZOHO_MESSAGES_MODULE against Zoho: Setup > Modules and Fields; `zoho-sync setup` creates what is missing."
 )
+_LIMIT = "A limit of the organisation is reached (records, storage, licences): see Zoho under Setup > Developer Hub."
 _HOST = "Check ZOHO_API_DOMAIN: another data centre, or a sandbox or developer organisation, has another host."
 
 TABLE: dict[str, _Meaning] = {
@@ -93,6 +94,9 @@ TABLE: dict[str, _Meaning] = {
     "EXPECTED_PARAM_MISSING": _Meaning(Kind.REFUSED),
     "REQUIRED_PARAM_MISSING": _Meaning(Kind.REFUSED),
     "FIELD_TYPE_UNAVAILABLE": _Meaning(Kind.REFUSED),
+    "LIMIT_EXCEEDED": _Meaning(Kind.HALTED, _LIMIT),
+    "LICENSE_LIMIT_EXCEEDED": _Meaning(Kind.HALTED, _LIMIT),
+    "STORAGE_LIMIT_EXCEEDED": _Meaning(Kind.HALTED, _LIMIT),
     "CRITERIA_LIMIT_EXCEEDED": _Meaning(Kind.REFUSED),
     "DISCRETE_PAGINATION_LIMIT_EXCEEDED": _Meaning(Kind.REFUSED),
     "LIMIT_REACHED": _Meaning(Kind.REFUSED),
@@ -164,6 +168,8 @@ def error_of(
         return ThrottledError(code or "HTTP_429", retry_after_s=retry_after_s)
     name = code or f"HTTP_{status}"
     kind = meaning.kind if meaning else _kind_of_status(status)
+    if code == "LIMIT_EXCEEDED" and not is_write:
+        kind = Kind.REFUSED  # a query that is too big, not a limit of the organisation: it is halved
     if status == 401 and kind in (Kind.REFUSED, Kind.UNKNOWN):
         kind = Kind.TOKEN
     if kind is Kind.TOKEN:

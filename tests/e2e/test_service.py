@@ -120,7 +120,7 @@ async def test_an_outage_is_told_and_ends(stage: Stage) -> None:
     )
     await stage.say(conversation(8, people=3))
     body = await service.until_state("halted")
-    assert any(check["name"] == "halted.ZOHO_FAILING" and "HTTP_502" in check["reason"] for check in body["checks"])
+    assert any(check["name"] == "halted.NO_GOOD_ANSWER" and "HTTP_502" in check["reason"] for check in body["checks"])
     assert (await service.metrics())["zoho_sync_halted"] >= 1
     stage.zoho.engine.faults.clear()
     await service.ready()
