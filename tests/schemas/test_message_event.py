@@ -46,9 +46,7 @@ def test_an_error_in_a_log_line_tells_nothing_about_people() -> None:
     assert "morning" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "message_id", ["m", "m" * 255, "é" * 255, "wamid.HBgL==", "dialog 7: 12", "пример-1"]
-)
+@pytest.mark.parametrize("message_id", ["m", "m" * 255, "é" * 255, "wamid.HBgL==", "dialog 7: 12", "пример-1"])
 def test_message_ids_that_producers_use_are_accepted(message_id: str) -> None:
     """An id has 1 to 255 characters of any script, with blanks inside."""
     assert event(message_id).message_id == message_id

@@ -96,9 +96,7 @@ def test_the_document_names_both_topics_and_every_dead_letter_header() -> None:
     assert set(headers) == {f"dlq.{name}" for name in promised}
 
 
-@pytest.mark.parametrize(
-    "sample", [*plain("event", ""), *plain("skip", "no_phone")], ids=lambda sample: sample.name
-)
+@pytest.mark.parametrize("sample", [*plain("event", ""), *plain("skip", "no_phone")], ids=lambda sample: sample.name)
 def test_the_json_schema_accepts_what_is_accepted(sample: Sample) -> None:
     """A producer that validates with the published schema is not told off for a good event."""
     text = (sample.value or b"").decode("utf-8-sig")
@@ -108,7 +106,5 @@ def test_the_json_schema_accepts_what_is_accepted(sample: Sample) -> None:
 @pytest.mark.parametrize("sample", plain("poison", "schema_violation"), ids=lambda sample: sample.name)
 def test_the_json_schema_refuses_what_is_refused(sample: Sample) -> None:
     """A producer that validates with the published schema sends nothing of a wrong shape."""
-    is_valid = jsonschema.Draft202012Validator(publish.json_schema()).is_valid(
-        json.loads(sample.value or b"")
-    )
+    is_valid = jsonschema.Draft202012Validator(publish.json_schema()).is_valid(json.loads(sample.value or b""))
     assert is_valid == (sample.name in BEYOND_JSON_SCHEMA)

@@ -18,11 +18,7 @@ def test_every_file_is_in_the_index_once() -> None:
 def test_the_samples_cover_every_kind_of_message() -> None:
     """Each direction of each origin has a sample."""
     plain = [
-        json.loads(one.value or b"")
-        for one in samples.load()
-        if one.name.endswith(("chat", "campaign", "webhook"))
+        json.loads(one.value or b"") for one in samples.load() if one.name.endswith(("chat", "campaign", "webhook"))
     ]
     kinds = {(event["direction"], event["origin"]) for event in plain}
-    assert kinds == {
-        (way, origin) for way in ("inbound", "outbound") for origin in ("campaign", "webhook", "chat")
-    }
+    assert kinds == {(way, origin) for way in ("inbound", "outbound") for origin in ("campaign", "webhook", "chat")}
