@@ -54,6 +54,8 @@ def needed_scopes(settings: Settings) -> list[Scope]:
     if settings.zoho_assignment_rule_id:
         rules = _get("/settings/automation/assignment_rules")
         scopes.append(Scope("ZohoCRM.settings.assignment_rules.READ", rules, False))
+    if settings.zoho_composite:
+        scopes.append(Scope("ZohoCRM.composite_requests.CUSTOM", None, False))
     return scopes
 
 

@@ -67,7 +67,7 @@ def test_every_trouble_has_a_next_step() -> None:
 
 def test_every_scope_has_a_reason() -> None:
     """Whoever is asked to consent reads what each right is for."""
-    scopes = needed_scopes(load_settings(_env_file=None, zoho_assignment_rule_id="1"))
+    scopes = needed_scopes(load_settings(_env_file=None, zoho_assignment_rule_id="1", zoho_composite=True))
     for name in [*(scope.name for scope in scopes), *SETUP_SCOPES]:
         assert f"scope.{name}" in codes("ru")
 

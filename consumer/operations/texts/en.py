@@ -605,6 +605,7 @@ TEXTS: dict[str, Text] = {
     "scope.ZohoCRM.org.READ": Text("read the organisation's id"),
     "scope.ZohoCRM.users.READ": Text("tell whose token it is"),
     "scope.ZohoCRM.settings.assignment_rules.READ": Text("check the assignment rule"),
+    "scope.ZohoCRM.composite_requests.CUSTOM": Text("search for five new people in one call (ZOHO_COMPOSITE)"),
     "scope.ZohoCRM.settings.modules.CREATE": Text("setup: create the module"),
     "scope.ZohoCRM.settings.fields.CREATE": Text("setup: create fields"),
     "scope.ZohoCRM.settings.fields.UPDATE": Text("setup: make Message_ID unique"),

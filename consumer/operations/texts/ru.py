@@ -603,6 +603,7 @@ TEXTS: dict[str, Text] = {
     "scope.ZohoCRM.org.READ": Text("читать идентификатор организации"),
     "scope.ZohoCRM.users.READ": Text("узнать, чей это токен"),
     "scope.ZohoCRM.settings.assignment_rules.READ": Text("проверить правило назначения"),
+    "scope.ZohoCRM.composite_requests.CUSTOM": Text("искать пять новых людей одним вызовом (ZOHO_COMPOSITE)"),
     "scope.ZohoCRM.settings.modules.CREATE": Text("setup: создать модуль"),
     "scope.ZohoCRM.settings.fields.CREATE": Text("setup: создать поля"),
     "scope.ZohoCRM.settings.fields.UPDATE": Text("setup: сделать Message_ID уникальным"),
