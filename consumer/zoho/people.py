@@ -265,7 +265,6 @@ class People:
     async def _find_or_create(self, people: list[Person], results: dict[str, Found]) -> None:
         """Fills `results` as it goes, so that what is found stays found when a later call fails."""
         results.update(await self._settle([person.key for person in people if person.key in self._unsettled]))
-        await self._settle([key for key in self._unsettled if key not in self._pending])  # nobody asks for them now
         missing = [person for person in people if person.key not in results]
         if missing:
             results.update(await self._by_query(missing))
@@ -277,6 +276,8 @@ class People:
         self._observer.people_resolved("found", sum(isinstance(found, Parent) for found in results.values()))
         for start in range(0, len(missing), MAX_RECORDS):
             results.update(await self._create(missing[start : start + MAX_RECORDS]))
+        # Twins for whom nobody asks any more, since their messages were taken away: last, so that they hold up no one.
+        await self._settle([key for key in self._unsettled if key not in self._pending])
 
     def _not_yet(self, people: list[Person]) -> dict[str, Found]:
         """Whose creation may still be on its way, and must not be repeated yet."""

@@ -11,6 +11,7 @@ from consumer.core.errors import DeadLetterError
 from consumer.core.model import Deferred, Delivered, Delivery
 from consumer.core.offsets import OffsetTracker, _Partition
 from consumer.pipeline import Pipeline, _StageQueue
+from consumer.zoho.notes import DialogReferee
 from consumer.zoho.people import People
 from consumer.zoho.sink import ZohoSink
 
@@ -124,8 +125,19 @@ def _never_needed(_right: Any) -> Any:
     return lambda _self, _delivery: False
 
 
-def _always_ours(_right: Any) -> Any:
-    return lambda _self, _dialog, group, _owners: group[0]
+def _no_referee(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes first in a process believes that the dialog is new."""
+
+    async def owners(_self: DialogReferee, dialogs: Any) -> dict[Any, str]:
+        return dict.fromkeys(dialogs, "")
+
+    monkeypatch.setattr(DialogReferee, "owners", owners)
+    monkeypatch.setattr(ZohoSink, "_owner", lambda _self, dialog, group, owners: _named(dialog, group, owners))
+
+
+def _named(dialog: Any, group: list[Delivery], owners: dict[Any, str]) -> Delivery:
+    owners[dialog] = group[0].event.message_id
+    return group[0]
 
 
 def _dropped_letter(_right: Any) -> Any:
@@ -201,7 +213,7 @@ MUTANTS = (
         within=150,
     ),
     Mutant("take every note for somebody else's", _replacing(ZohoSink, "needs_note", _never_needed), "calm", within=3),
-    Mutant("take every note for our own", _replacing(ZohoSink, "_owner", _always_ours), "everything"),
+    Mutant("take every note for our own", _no_referee, "everything"),
     Mutant(
         "settle though the dead-letter topic took nothing",
         _replacing(Pipeline, "_write_dead_letter", _dropped_letter),

@@ -266,10 +266,14 @@ class Oracle:
         if effect.call not in self.wire.fates:
             return False
         life = self.wire.fates[effect.call].life
-        return any(
-            fate.life is life and fate.answered_at is None and effect.at_s <= fate.sent_at < effect.at_s + SETTLED_S
+        looks = [
+            fate
             for number, fate in self.wire.fates.items()
             if self.engine.journal.calls[number - 1].operation in ("coql", "records.get", "records.delete_one")
+        ]
+        return any(
+            fate.life is life and fate.answered_at is None and effect.at_s <= fate.sent_at < effect.at_s + SETTLED_S
+            for fate in (*looks, *self.wire.refused)
         )
 
     def _made(self, record_id: str) -> str:

@@ -45,12 +45,15 @@ class Wire:
     engine: ZohoEngine
     rng: Random
     fates: dict[int, Fate] = field(default_factory=dict)
+    refused: list[Fate] = field(default_factory=list)
+    """Calls that did not get through."""
     is_cut: bool = False
     """Nobody reaches Zoho."""
 
     async def exchange(self, request: Request, fate: Fate) -> Response:
         """Raises ConnectionRefusedError when the way is cut."""
         if self.is_cut:
+            self.refused.append(fate)
             await asyncio.sleep(0.05)
             raise ConnectionRefusedError
         response: Response = await asyncio.shield(self.loop.spawn(self._carry(request, fate), None))
