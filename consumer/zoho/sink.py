@@ -50,7 +50,8 @@ def outcome_of_error(error: SyncError, stage: Stage) -> Rejected | Deferred:
         return Deferred(error.code, wrote_maybe=error.wrote_maybe, retry_after_s=error.retry_after_s)
     if isinstance(error, RefusedError):
         return Rejected(stage, f"zoho.{error.code}", error.field or "")
-    return Deferred(error.code, halted=True)
+    # The cause is no fault of the record, but whether Zoho stored it nobody has said.
+    return Deferred(error.code, wrote_maybe=True, halted=True)
 
 
 class _NoteState(Enum):

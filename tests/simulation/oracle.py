@@ -73,7 +73,7 @@ class Oracle:
         self._letters: Counter[tuple[int, int]] = Counter()
         self._note_letters: set[str] = set()
         self._checked = [0] * len(broker.log)
-        self._read_again: set[tuple[int, int]] = set()
+        self._late_from = [float("inf")] * len(broker.log)
         broker.on_commit = self.committed
         broker.on_late_commit = self.committed_late
         broker.on_letter = self.lettered
@@ -102,7 +102,7 @@ class Oracle:
     def committed_late(self, offsets: Mapping[int, int]) -> None:
         """What lies behind these offsets is read again by somebody who may not know that it is suspect."""
         for partition, offset in offsets.items():
-            self._read_again.update((partition, at) for at in range(offset, len(self.broker.log[partition])))
+            self._late_from[partition] = min(self._late_from[partition], offset)
 
     def _read(self) -> None:
         self.engine.settle()
@@ -173,7 +173,7 @@ class Oracle:
 
     def _judge_letters(self) -> None:
         for place, count in self._letters.items():
-            if count > 1 and place in self._read_again:
+            if count > 1 and place[1] >= self._late_from[place[0]]:
                 self.excused["dead letter after a commit came late"] += 1
             elif count > 1:
                 self.violations.append(f"dead letter {place} {count} times")
