@@ -197,8 +197,8 @@ class KafkaSource:
             heartbeat_interval_ms=int(min(3.0, config.session_timeout_s / 4) * 1000),
             rebalance_timeout_ms=int(config.rebalance_timeout_s * 1000),
             max_poll_interval_ms=int(config.max_poll_interval_s * 1000),
-            fetch_max_bytes=16 * 1024 * 1024,
-            max_partition_fetch_bytes=2 * 1024 * 1024,
+            fetch_max_bytes=6 * 1024 * 1024,
+            max_partition_fetch_bytes=1024 * 1024,
             metadata_max_age_ms=int(config.metadata_max_age_s * 1000),
             **self._connection.options(),
         )
