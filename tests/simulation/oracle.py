@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.core.model import NotePolicy
 from consumer.core.phones import Phones
-from consumer.pipeline import _NOTE_GRACE_S
 from consumer.zoho.notes import Dialog, marker_of
 
 if TYPE_CHECKING:
@@ -221,8 +220,6 @@ class Oracle:
                 continue
             if any(self._is_late(row.id) for row in rows):
                 self.excused["note that Zoho made after its caller had gone"] += 1
-            elif any(self._is_slow(row.id) for row in rows):
-                self.excused["note that took Zoho longer than a revocation waits"] += 1
             elif self._has_moved(rows):
                 self.excused["note of a person to whom a user gave a second record"] += 1
             elif marker in shared:
@@ -251,11 +248,6 @@ class Oracle:
         """Zoho made it when nobody waited for the answer any more."""
         effect = self._create_effect(record_id)
         return effect.call in self.wire.fates and effect.at_s > self.wire.fates[effect.call].left_at()
-
-    def _is_slow(self, record_id: str) -> bool:
-        """The partition could go to another process while Zoho was still at it."""
-        effect = self._create_effect(record_id)
-        return effect.call in self.wire.fates and effect.at_s > self.wire.fates[effect.call].sent_at + _NOTE_GRACE_S
 
     def _is_lost_in_a_race(self, record_id: str, rows: list[Any]) -> bool:
         """Its answer was lost while another process created the same person."""
