@@ -18,8 +18,8 @@ from consumer.zoho.api import API_VERSION, Call, Reply
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LATEST_EFFECT_S = 30.0
-"""No source; writes that were measured took 0.4 to 0.9 s, so that this is generous."""
+_LATEST_EFFECT_S = 65.0
+"""From the start of a call whose answer broke off (no source; a gateway's patience is a minute)."""
 _LATE_AT_LEAST_S = 5.0
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
@@ -78,7 +78,6 @@ class HttpSend:
         if call.body is not None:
             body = orjson.dumps(call.body)
             headers["Content-Type"] = "application/json"
-        is_answered = False
         started = asyncio.get_running_loop().time()
         try:
             async with self._session.request(
@@ -90,22 +89,21 @@ class HttpSend:
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
-                is_answered = True
                 return response.status, response.headers, await _read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise TransientError("CONNECT_FAILED") from None
         except TimeoutError:
-            late_s = _late_s(started, is_answered=is_answered)
+            late_s = _late_s(started)
             raise TransientError("TIMEOUT", wrote_maybe=call.is_write, late_s=late_s) from None
         except (aiohttp.ClientError, OSError, ValueError):
-            late_s = _late_s(started, is_answered=is_answered)
+            late_s = _late_s(started)
             raise TransientError("CONNECTION_LOST", wrote_maybe=call.is_write, late_s=late_s) from None
 
 
-def _late_s(started: float, *, is_answered: bool) -> float:
+def _late_s(started: float) -> float:
     """For how long a call without a whole answer may still take effect, counted from its start."""
     elapsed_s = asyncio.get_running_loop().time() - started
-    return 0.0 if is_answered else max(_LATE_AT_LEAST_S, _LATEST_EFFECT_S - elapsed_s)
+    return max(_LATE_AT_LEAST_S, _LATEST_EFFECT_S - elapsed_s)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

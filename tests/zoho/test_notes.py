@@ -156,7 +156,7 @@ def test_a_redelivery_after_the_note_makes_no_second_one(policy: NotePolicy) -> 
         Drop(how=DropKind.RESET, commit=False),
         Drop(how=DropKind.HANG, commit=True),
         Drop(how=DropKind.CUT, commit=True),
-        LateEffect(effect_after_s=28),
+        LateEffect(effect_after_s=55),
         LateEffect(effect_after_s=55, how=DropKind.HANG),
         Answer(status=502, body="<html>", commit=True),
         Answer(

@@ -330,23 +330,17 @@ def _is_second_look(call: Any) -> bool:
     return "id, Phone from Leads" in call.payload["select_query"]
 
 
-@pytest.mark.parametrize(
-    ("when", "how"),
-    [
-        *[(when, how) for when in ("at_once", "late", "never") for how in (DropKind.RESET, DropKind.HANG)],
-        ("at_once", DropKind.CUT),
-        ("never", DropKind.CUT),
-    ],
-)
+@pytest.mark.parametrize("when", ["at_once", "late", "never"])
+@pytest.mark.parametrize("how", [DropKind.RESET, DropKind.HANG, DropKind.CUT])
 def test_a_creation_whose_answer_was_lost_makes_one_lead(when: str, how: DropKind) -> None:
-    """Whether Zoho had stored it, stores it half a minute later, or never: one lead in the end."""
+    """Whether Zoho had stored it, stores it a minute later, or never: one lead in the end."""
 
     async def scenario() -> None:
         world = World()
         action: Any = {
             "at_once": Drop(how=how, commit=True),
             "never": Drop(how=how, commit=False),
-            "late": LateEffect(effect_after_s=28, how=how),
+            "late": LateEffect(effect_after_s=58, how=how),
         }[when]
         world.fault(action, operation="records.insert")
         await Client(world).parent(number(1))
