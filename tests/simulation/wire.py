@@ -100,11 +100,9 @@ class WireSend:
         except ConnectionRefusedError:
             raise TransientError("CONNECT_FAILED") from None
         except TimeoutError:
-            raise TransientError(
-                "TIMEOUT", wrote_maybe=is_write, late_s=_late_s(fate.sent_at, is_answered=False)
-            ) from None
+            raise TransientError("TIMEOUT", wrote_maybe=is_write, late_s=_late_s(fate.sent_at)) from None
         if response.drop is not None:
-            late_s = _late_s(fate.sent_at, is_answered=response.drop is DropKind.CUT)
+            late_s = _late_s(fate.sent_at)
             raise TransientError("CONNECTION_LOST", wrote_maybe=is_write, late_s=late_s)
         if left := response.headers.get("X-API-CREDITS-REMAINING"):
             self._on_credits(int(left))
