@@ -14,7 +14,6 @@ import aiohttp
 
 from consumer import __version__
 from consumer.core.backoff import Backoff
-from consumer.core.datacenters import is_loopback
 from consumer.core.errors import Halt, SyncError
 from consumer.core.limits import Gate, Limiter
 from consumer.core.links import Links
@@ -374,7 +373,7 @@ def _pipeline_config(settings: Settings) -> PipelineConfig:
 
 
 def _replay_desk(settings: Settings) -> Desk | None:
-    if not settings.kafka_bootstrap_servers:
+    if not settings.kafka_bootstrap_servers or settings.is_plaintext_refused:
         return None
     group_id = f"{settings.kafka_group_id}-dlq-replay"
     idempotence = settings.kafka_producer_idempotence
@@ -433,10 +432,8 @@ async def _listening(server: HttpServer, settings: Settings) -> str:
 
 
 def _warn_of_plaintext(settings: Settings, recorder: Recorder) -> None:
-    """Within a cluster it may be meant so; over any other network messages, and a password with PLAIN, can be read."""
-    servers = (settings.kafka_bootstrap_servers or "").split(",")
-    exposed = [server for server in servers if not is_loopback(f"kafka://{server.strip()}")]
-    if exposed and settings.kafka_security_protocol.endswith("PLAINTEXT"):
+    """It is allowed; whoever reads the log should know."""
+    if settings.is_kafka_exposed:
         advice = (
             "messages travel unencrypted: set KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL unless the network is trusted"
         )

@@ -41,7 +41,7 @@ _EXAMPLES = {
     "ZOHO_MAX_CONCURRENCY": "10",
     "ZOHO_DAILY_CREDITS": "40000",
     "ZOHO_TRIGGERS": "all, none, or workflow,approval,blueprint",
-    "KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092",
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9093,kafka-2:9093",
     "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
     "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
     "SYNC_MESSAGES_SINCE": "2026-01-31T00:00:00+00:00",
@@ -57,6 +57,10 @@ _EXAMPLES = {
     "ADMIN_PANEL_ORIGINS": "https://admin.example.com",
 }
 
+_PLAINTEXT_PROBLEM = (
+    "must be SASL_SSL or SSL for brokers on other machines; where the network may carry messages unencrypted, "
+    "set KAFKA_ALLOW_PLAINTEXT=true"
+)
 _TRIGGERS = ("workflow", "approval", "blueprint", "pathfinder", "orchestration")
 
 
@@ -173,6 +177,7 @@ class Settings(BaseSettings):
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)
     ] = "PLAINTEXT"
+    kafka_allow_plaintext: bool = False
     kafka_sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
         BeforeValidator(_upper),
@@ -241,6 +246,8 @@ class Settings(BaseSettings):
         ]
         if self.kafka_security_protocol.startswith("SASL"):
             problems += self._sasl_problems()
+        if self.zoho_crm_enabled and self.is_plaintext_refused:
+            problems.append(("KAFKA_SECURITY_PROTOCOL", _PLAINTEXT_PROBLEM))
         if self.kafka_topic == self.kafka_dlq_topic:
             problems.append(("KAFKA_DLQ_TOPIC", "must not be the topic that is read"))
         return problems
@@ -255,6 +262,17 @@ class Settings(BaseSettings):
             for name in needed
             if not self._has(name)
         ]
+
+    @property
+    def is_kafka_exposed(self) -> bool:
+        """Would messages, and a password with PLAIN, cross a network unencrypted?"""
+        servers = filter(None, map(str.strip, (self.kafka_bootstrap_servers or "").split(",")))
+        return self.kafka_security_protocol.endswith("PLAINTEXT") and not all(map(_is_here, servers))
+
+    @property
+    def is_plaintext_refused(self) -> bool:
+        """Nobody said that the network may be trusted with it, so nothing may speak to these brokers."""
+        return self.is_kafka_exposed and not self.kafka_allow_plaintext
 
     @property
     def accounts_domain(self) -> str:
@@ -360,6 +378,14 @@ def _line(name: str, problem: str) -> str:
 def _plain(kind: str, text: str) -> str:
     text = text.removeprefix("Value error, ").removeprefix("Input ")
     return {"int_parsing": "must be a whole number", "bool_parsing": "must be true or false"}.get(kind, text)
+
+
+def _is_here(server: str) -> bool:
+    """True for a broker on this machine."""
+    try:
+        return datacenters.is_loopback(f"kafka://{server}")
+    except ValueError:
+        return False
 
 
 def _file_problem(path: Path | None) -> str | None:

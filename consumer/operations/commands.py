@@ -248,13 +248,15 @@ async def _explain(settings: Settings, message_id: str, since: str) -> Explanati
 
 
 def desk_of(settings: Settings) -> Desk:
-    """Where this service's dead letters are.  Raises OperationError when no brokers are set."""
+    """Where this service's dead letters are.  Raises OperationError when there are no brokers to speak to."""
     from consumer.app import kafka_connection  # noqa: PLC0415
     from consumer.operations.dlq.desk import Desk  # noqa: PLC0415
     from consumer.operations.errors import OperationError  # noqa: PLC0415
 
     if not settings.kafka_bootstrap_servers:
         raise OperationError("kafka.not_set")
+    if settings.is_plaintext_refused:
+        raise OperationError("kafka.plaintext", protocol=settings.kafka_security_protocol)
     return Desk(
         kafka_connection(settings),
         settings.kafka_dlq_topic,

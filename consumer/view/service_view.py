@@ -148,6 +148,9 @@ class View:
     def _letters(self) -> DeadLetterView:
         if self._dead_letters is None:
             raise UnavailableError(
-                {"en": "KAFKA_BOOTSTRAP_SERVERS is not set.", "ru": "Переменная KAFKA_BOOTSTRAP_SERVERS не задана."}
+                {
+                    "en": "KAFKA_BOOTSTRAP_SERVERS is not set, or names brokers that may be asked only with TLS.",
+                    "ru": "Переменная KAFKA_BOOTSTRAP_SERVERS не задана или требует TLS.",
+                }
             )
         return self._dead_letters

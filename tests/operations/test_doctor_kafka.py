@@ -177,8 +177,14 @@ def closed_port() -> Iterator[int]:
 )
 async def test_each_step_to_the_broker_has_its_name(closed_port: int, server: str, kind: str) -> None:
     """A wrong port, an unknown name and a malformed address are told apart."""
-    settings = settings_of({"KAFKA_BOOTSTRAP_SERVERS": server.format(port=closed_port)})
+    settings = settings_of({"KAFKA_BOOTSTRAP_SERVERS": server.format(port=closed_port)}, KAFKA_ALLOW_PLAINTEXT=True)
     assert failures(await findings_of(settings)) == [f"kafka.connection.{kind}"]
+
+
+async def test_brokers_elsewhere_are_not_asked_in_the_clear() -> None:
+    """Without TLS and without leave, the one row about Kafka says what to set; nothing is asked."""
+    found = await findings_of(settings_of({"KAFKA_BOOTSTRAP_SERVERS": "no-such-host.invalid:9092"}))
+    assert list(found) == failures(found) == ["kafka.connection.plaintext_refused"]
 
 
 async def test_one_dead_broker_of_two_is_a_warning(broker: Broker, closed_port: int) -> None:

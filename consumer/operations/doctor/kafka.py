@@ -53,14 +53,8 @@ def _connection(facts: KafkaFacts, settings: Settings) -> Iterator[Finding]:
         yield failed(check, "advertised", servers=", ".join(facts.unreachable))
     elif not facts.obstacles:
         yield ok(check, brokers=facts.brokers, protocol=settings.kafka_security_protocol)
-    if settings.kafka_security_protocol in ("PLAINTEXT", "SASL_PLAINTEXT") and _is_remote(settings):
+    if settings.is_kafka_exposed:
         yield warning(check, "plaintext", protocol=settings.kafka_security_protocol)
-
-
-def _is_remote(settings: Settings) -> bool:
-    servers = (settings.kafka_bootstrap_servers or "").split(",")
-    hosts = {server.strip().rpartition(":")[0] for server in servers}
-    return not hosts <= {"localhost", "127.0.0.1", "[::1]"}
 
 
 def _topic(check: str, name: str, facts: KafkaFacts, horizon: timedelta) -> Iterator[Finding]:

@@ -23,7 +23,12 @@ TEXTS: dict[str, Text] = {
     "kafka.not_set": Text(
         "KAFKA_BOOTSTRAP_SERVERS is not set.",
         "Without it nothing is known about where the messages come from.",
-        "Set it to the addresses of the brokers, e.g. KAFKA_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092.",
+        "Set it to the addresses of the brokers, e.g. KAFKA_BOOTSTRAP_SERVERS=kafka-1:9093,kafka-2:9093.",
+    ),
+    "kafka.plaintext": Text(
+        "The brokers are on other machines, and with {protocol} messages would travel unencrypted.",
+        "Nothing was sent to them.",
+        "Set KAFKA_SECURITY_PROTOCOL=SASL_SSL or SSL; in a network that may be trusted, KAFKA_ALLOW_PLAINTEXT=true.",
     ),
     "kafka.unreachable": Text(
         "Kafka cannot be reached at {servers} ({detail}).",
@@ -155,7 +160,7 @@ TEXTS: dict[str, Text] = {
     "kafka.connection.address": Text(
         "“{server}” in KAFKA_BOOTSTRAP_SERVERS is no address.",
         "Nothing can be read from there.",
-        "Write host:port, several with commas, e.g. kafka-1:9092,kafka-2:9092.",
+        "Write host:port, several with commas, e.g. kafka-1:9093,kafka-2:9093.",
     ),
     "kafka.connection.dns": Text(
         "the name in {server} is unknown ({detail}).",
@@ -205,7 +210,12 @@ TEXTS: dict[str, Text] = {
     "kafka.connection.plaintext": Text(
         "{protocol}: messages and passwords travel unencrypted.",
         "Whoever can listen in the network can read your customers' messages.",
-        "Ask for a TLS port and set KAFKA_SECURITY_PROTOCOL=SSL or SASL_SSL.",
+        "Ask for a TLS port, set KAFKA_SECURITY_PROTOCOL=SSL or SASL_SSL, and remove KAFKA_ALLOW_PLAINTEXT.",
+    ),
+    "kafka.connection.plaintext_refused": Text(
+        "the brokers are on other machines, and with {protocol} messages would travel unencrypted.",
+        "The service does not start, and nothing was asked of Kafka.",
+        "Set KAFKA_SECURITY_PROTOCOL=SASL_SSL or SSL; in a network that may be trusted, KAFKA_ALLOW_PLAINTEXT=true.",
     ),
     "kafka.topic.ok": Text("{topic}, partitions: {partitions}."),
     "kafka.topic.missing": Text(

@@ -23,7 +23,12 @@ TEXTS: dict[str, Text] = {
     "kafka.not_set": Text(
         "KAFKA_BOOTSTRAP_SERVERS не задано.",
         "Без этого неизвестно, откуда берутся сообщения.",
-        "Задайте адреса брокеров: KAFKA_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092.",
+        "Задайте адреса брокеров: KAFKA_BOOTSTRAP_SERVERS=kafka-1:9093,kafka-2:9093.",
+    ),
+    "kafka.plaintext": Text(
+        "Брокеры на других машинах, а с {protocol} сообщения шли бы без шифрования.",
+        "Им ничего не отправлено.",
+        "Задайте KAFKA_SECURITY_PROTOCOL=SASL_SSL или SSL; в доверенной сети — KAFKA_ALLOW_PLAINTEXT=true.",
     ),
     "kafka.unreachable": Text(
         "Kafka недоступна: {servers} ({detail}).",
@@ -155,7 +160,7 @@ TEXTS: dict[str, Text] = {
     "kafka.connection.address": Text(
         "«{server}» в KAFKA_BOOTSTRAP_SERVERS — не адрес.",
         "Оттуда нельзя ничего прочитать.",
-        "Напишите хост:порт, несколько — через запятую: kafka-1:9092,kafka-2:9092.",
+        "Напишите хост:порт, несколько — через запятую: kafka-1:9093,kafka-2:9093.",
     ),
     "kafka.connection.dns": Text(
         "имя в {server} не найдено ({detail}).",
@@ -205,7 +210,12 @@ TEXTS: dict[str, Text] = {
     "kafka.connection.plaintext": Text(
         "{protocol}: сообщения и пароли идут без шифрования.",
         "Их может прочитать любой, кто слушает сеть.",
-        "Попросите порт с TLS и задайте KAFKA_SECURITY_PROTOCOL=SSL или SASL_SSL.",
+        "Попросите порт с TLS, задайте KAFKA_SECURITY_PROTOCOL=SSL или SASL_SSL и уберите KAFKA_ALLOW_PLAINTEXT.",
+    ),
+    "kafka.connection.plaintext_refused": Text(
+        "брокеры на других машинах, а с {protocol} сообщения шли бы без шифрования.",
+        "Служба не запустится; у Kafka ничего не спрошено.",
+        "Задайте KAFKA_SECURITY_PROTOCOL=SASL_SSL или SSL; в доверенной сети — KAFKA_ALLOW_PLAINTEXT=true.",
     ),
     "kafka.topic.ok": Text("{topic}, разделов: {partitions}."),
     "kafka.topic.missing": Text(
