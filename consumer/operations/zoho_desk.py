@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from contextlib import asynccontextmanager
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from types import SimpleNamespace
 
     from consumer.settings import Settings
-    from consumer.zoho.api import Call, Send
+    from consumer.zoho.api import Call, Reply, Send
 
 _BACKOFF = Backoff(base_s=0.5, cap_s=5.0)
 _TIMEOUT_S = 30.0
+_PATIENCE_S = 60.0
+"""For one question with all its repetitions: somebody waits for the answer."""
 _CONCURRENCY = 3
 """A command shares the organisation's limit with the service that runs beside it."""
 
@@ -122,8 +125,23 @@ def _ahead_s(date: str | None, now: float) -> float | None:
         return None
 
 
+def bounded(send: Send, *, patience_s: float) -> Send:
+    """Ends a question to which no answer comes, however often it was repeated.  Raises TransientError."""
+
+    async def send_bounded(call: Call) -> Reply:
+        try:
+            async with asyncio.timeout(patience_s):
+                return await send(call)
+        except TimeoutError:
+            raise TransientError("TIMEOUT", wrote_maybe=call.is_write) from None
+
+    return send_bounded
+
+
 @asynccontextmanager
-async def zoho_desk(settings: Settings, *, wall_clock: Callable[[], float] = time.time) -> AsyncIterator[ZohoDesk]:
+async def zoho_desk(
+    settings: Settings, *, wall_clock: Callable[[], float] = time.time, patience_s: float = _PATIENCE_S
+) -> AsyncIterator[ZohoDesk]:
     """Open it.  It uses the service's token cache, if there is one."""
     traffic = Traffic()
     async with new_session(traffic, wall_clock=wall_clock) as session:
@@ -145,4 +163,4 @@ async def zoho_desk(settings: Settings, *, wall_clock: Callable[[], float] = tim
         http = HttpSend(session, settings.zoho_api_domain, timeout_s=_TIMEOUT_S, observer=traffic)
         calm = limited(http, Turnstile(Limiter(max_concurrency=_CONCURRENCY)), backoff=_BACKOFF, random=random.random)
         send = retried(authorized(calm, tokens), backoff=_BACKOFF, random=random.random, attempts=3)
-        yield ZohoDesk(send, tokens, session, traffic, settings.zoho_api_domain)
+        yield ZohoDesk(bounded(send, patience_s=patience_s), tokens, session, traffic, settings.zoho_api_domain)

@@ -187,6 +187,14 @@ async def test_brokers_elsewhere_are_not_asked_in_the_clear() -> None:
     assert list(found) == failures(found) == ["kafka.connection.plaintext_refused"]
 
 
+async def test_each_check_behind_a_closed_door_has_a_row(closed_port: int) -> None:
+    """What could not be looked at says so, and nobody takes its silence for a good sign."""
+    settings = settings_of({"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed_port}"})
+    rows = [item async for item in examine(settings, is_enabled=True)]
+    untold = [item.check for item in rows if item.code == "unchecked.kafka.connection"]
+    assert untold == ["kafka.topic", "kafka.dlq", "kafka.rights", "kafka.group"]
+
+
 async def test_one_dead_broker_of_two_is_a_warning(broker: Broker, closed_port: int) -> None:
     """As long as one address answers, the others are worth a warning."""
     servers = f"127.0.0.1:{closed_port},{broker.bootstrap_servers}"

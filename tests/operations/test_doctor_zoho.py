@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from consumer.core.datacenters import DataCenter
+from consumer.core.errors import TransientError
 from consumer.operations.doctor.examine import examine
 from consumer.operations.doctor.findings import Finding, Status, causes
 from consumer.operations.doctor.modules import lead_findings
 from consumer.operations.doctor.zoho import ZohoView, host_findings
 from consumer.operations.scopes import covers, scope_names
+from consumer.operations.zoho_desk import zoho_desk
 from consumer.settings import Settings, load_settings
+from consumer.zoho.metadata import read_org
 from sandbox.zoho.config import SandboxConfig
+from sandbox.zoho.faults import Action, Answer, Drop, Fault, Match, Throttle
 from sandbox.zoho.server import SandboxServer
 from tests.operations.conftest import environment
 
@@ -34,6 +38,11 @@ async def findings_of(settings: Settings, **options: Any) -> dict[str, Finding]:
     """What the doctor finds about Zoho, by code."""
     found = [finding async for finding in examine(settings, is_enabled=True, **options)]
     return {finding.code: finding for finding in found if not finding.check.startswith(("environment", "kafka"))}
+
+
+async def rows_of(settings: Settings) -> list[Finding]:
+    """Every row about Zoho."""
+    return [item async for item in examine(settings, is_enabled=True) if item.check.startswith(("zoho", "clock"))]
 
 
 def bad(found: dict[str, Finding]) -> dict[str, Status]:
@@ -139,11 +148,58 @@ async def test_a_rule_and_a_source_that_exist_are_in_order(zoho: SandboxServer) 
 
 
 async def test_zoho_away_is_told(zoho: SandboxServer) -> None:
-    """Without an answer the doctor says so, and does not go on guessing."""
+    """Without an answer the doctor says so, does not go on guessing, and names each check that it could not make."""
     settings = settings_of(zoho)
+    complete = await rows_of(settings)
     await zoho.stop()
-    found = await findings_of(settings)
-    assert bad(found) == {"zoho.token.no_answer": Status.FAILED}
+    rows = await rows_of(settings)
+    failures = [item.code for item in rows if item.status is Status.FAILED]
+    assert failures == ["zoho.token.no_answer"]
+    assert {item.check for item in rows} == {item.check for item in complete}
+    untold = [item.code for item in rows if item.check in ("zoho.scopes", "zoho.org", "zoho.unique", "zoho.leads")]
+    assert set(untold) == {"unchecked.zoho.token"}
+
+
+ORG_TROUBLES: list[tuple[str, Action]] = [
+    ("no answer", Drop(commit=False)),
+    ("unavailable", Answer(status=503)),
+    ("missing scope", Answer(status=401, body={"code": "OAUTH_SCOPE_MISMATCH", "status": "error", "details": {}})),
+    ("forbidden", Answer(status=403, body={"code": "NO_PERMISSION", "status": "error", "details": {}})),
+    ("bare 403", Answer(status=403)),
+    ("unknown path", Answer(status=404, body={"code": "INVALID_URL_PATTERN", "status": "error", "details": {}})),
+    ("bare 404", Answer(status=404)),
+    ("bare 401", Answer(status=401)),
+    ("unknown code", Answer(status=400, body={"code": "NEVER_HEARD_OF", "status": "error", "details": {}})),
+    ("no rows", Answer(status=200, body={"org": []})),
+]
+
+
+@pytest.mark.parametrize("action", [action for _, action in ORG_TROUBLES], ids=[name for name, _ in ORG_TROUBLES])
+async def test_an_organisation_that_cannot_be_read_stops_nothing_else(zoho: SandboxServer, action: Action) -> None:
+    """Whatever Zoho answers for the organisation, what needs it says so, and every other check is made."""
+    settings = settings_of(zoho)
+    well = {item.code for item in await rows_of(settings)}
+    zoho.engine.faults.add(Fault(action=action, match=Match(path=r"/org\?"), times=None))
+    found = {item.code: item for item in await rows_of(settings)}
+    assert {"zoho.org.unknown", "zoho.credits.edition_unknown"} <= set(found)
+    assert well - found.keys() <= {"zoho.org.ok", "zoho.scopes.ok"}
+    assert Status.FAILED not in {item.status for item in found.values() if item.check != "zoho.scopes"}
+
+
+async def test_an_api_that_answers_nothing_is_told(zoho: SandboxServer) -> None:
+    """A token without an API behind it fails one row, and the others say what they wait for."""
+    zoho.engine.faults.add(Fault(action=Answer(status=503), match=Match(path="/crm/"), times=None))
+    rows = await rows_of(settings_of(zoho))
+    assert [item.code for item in rows if item.status is Status.FAILED] == ["zoho.api.no_answer"]
+    assert "unchecked.zoho.api" in {item.code for item in rows if item.check == "zoho.module"}
+
+
+async def test_a_question_has_an_end(zoho: SandboxServer) -> None:
+    """Zoho that throttles one address for ever does not hold a command up for ever."""
+    zoho.engine.faults.add(Fault(action=Throttle(), match=Match(path=r"/org\?"), times=None))
+    async with zoho_desk(settings_of(zoho), patience_s=0.1) as desk:
+        with pytest.raises(TransientError):
+            await read_org(desk.send)
 
 
 async def test_tells_the_right_data_center(zoho: SandboxServer) -> None:
@@ -170,6 +226,14 @@ async def test_a_row_answers_each_complaint(zoho: SandboxServer) -> None:
     assert "zoho.fields.missing" in [item.code for item in causes(found, "messages")]
     assert [item.code for item in causes(found, "links")] == ["zoho.org.other"]
     assert [item.code for item in causes(found, "leads")] == ["zoho.leads.demanded"]
+
+
+async def test_a_dead_token_explains_every_complaint(zoho: SandboxServer) -> None:
+    """Nothing works without a token, so none of the three complaints is answered with "nothing found"."""
+    zoho.engine.steps.run("revoke_refresh_token", {})
+    rows = await rows_of(settings_of(zoho))
+    for symptom in ("messages", "links", "leads"):
+        assert [item.code for item in causes(rows, symptom)] == ["zoho.token.invalid_code"]
 
 
 def test_a_personal_field_is_told() -> None:

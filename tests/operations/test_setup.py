@@ -9,6 +9,7 @@ from consumer.operations.blueprint import MESSAGE_FIELDS
 from consumer.operations.errors import OperationError
 from consumer.operations.zoho_desk import zoho_desk
 from consumer.settings import Settings
+from sandbox.zoho.faults import Action, Answer, Drop, Fault, Match
 from sandbox.zoho.server import SandboxServer
 from tests.operations.test_doctor_zoho import bad, findings_of, settings_of
 
@@ -100,3 +101,11 @@ async def test_an_edition_without_modules_is_told(zoho: SandboxServer) -> None:
     zoho.engine.steps.run("remove_module", {"module": "Messages"})
     zoho.engine.configure(edition="free")
     assert await failure(settings_of(zoho)) == "setup.refused"
+
+
+@pytest.mark.parametrize("action", [Drop(commit=False), Answer(status=403), Answer(status=404)])
+async def test_needs_no_organisation(zoho: SandboxServer, action: Action) -> None:
+    """Where Zoho does not tell the organisation, everything is created all the same."""
+    zoho.engine.faults.add(Fault(action=action, match=Match(path=r"/org\?"), times=None))
+    zoho.engine.steps.run("remove_module", {"module": "Messages"})
+    assert len((await set_up(settings_of(zoho))).steps) == 1 + len(MESSAGE_FIELDS)

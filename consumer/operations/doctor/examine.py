@@ -67,13 +67,17 @@ async def _examine_zoho(
     desk: ZohoDesk, settings: Settings, centers: Sequence[DataCenter]
 ) -> AsyncGenerator[Finding, None]:
     view = zoho.ZohoView()
+    step = "zoho.token"
     may_go_on, found = await zoho.token_findings(desk, settings, centers)
     if may_go_on:
+        step = "zoho.api"
         may_go_on, more = await zoho.api_findings(desk, settings, view)
         found += more
     for finding in found:
         yield finding
     if not may_go_on:
+        for finding in (*zoho.unchecked_findings(settings, step), *zoho.clock_findings(desk)):
+            yield finding
         return
     for finding in [*await zoho.scope_findings(desk, settings), *await zoho.user_findings(desk)]:
         yield finding

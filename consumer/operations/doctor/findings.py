@@ -42,13 +42,21 @@ def failed(check: str, code: str, /, **facts: Any) -> Finding:
     return Finding(check, Status.FAILED, f"{check}.{code}", facts)
 
 
+def unchecked(check: str, because: str, /) -> Finding:
+    """Could not be looked at, because the check `because` did not go well."""
+    return Finding(check, Status.WARNING, f"unchecked.{because}")
+
+
 SYMPTOMS: dict[str, tuple[str, ...]] = {
     "messages": (
         "environment", "kafka.connection", "kafka.topic", "kafka.dlq", "kafka.rights", "kafka.group", "zoho.hosts",
         "zoho.token", "zoho.api", "zoho.scopes", "zoho.module", "zoho.fields", "zoho.unique", "zoho.credits",
     ),
-    "links": ("links", "zoho.org", "zoho.hosts"),
-    "leads": ("zoho.scopes", "zoho.leads", "zoho.lead_source", "zoho.assignment_rule", "zoho.user", "kafka.group"),
+    "links": ("links", "zoho.org", "zoho.hosts", "zoho.token", "zoho.api"),
+    "leads": (
+        "environment", "kafka.connection", "zoho.token", "zoho.api", "zoho.scopes", "zoho.leads", "zoho.lead_source",
+        "zoho.assignment_rule", "zoho.user", "kafka.group",
+    ),
 }  # fmt: skip
 """The three complaints of whoever sets this up, and the checks that can explain them."""
 
@@ -56,7 +64,7 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
 TELLING = frozenset({
     "environment.switched_off", "kafka.topic.since_gone", "kafka.group.nobody", "kafka.group.strangers",
     "zoho.hosts.mixed", "zoho.token.throttled", "zoho.scopes.unanswered", "zoho.module.unreadable", "zoho.org.not_set",
-    "zoho.credits.half", "links.closed",
+    "zoho.org.unknown", "zoho.credits.half", "links.closed",
 })  # fmt: skip
 """Warnings that may explain a complaint; the others are about other dangers."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from consumer.operations.doctor.findings import Finding, failed, ok, warning
+from consumer.operations.doctor.findings import Finding, failed, ok, unchecked, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,15 +17,16 @@ _HORIZON = timedelta(days=3)
 """How long an outage may last over a long weekend before messages must not be gone yet."""
 _DLQ_HORIZON = timedelta(days=14)
 """How long somebody may take to look into dead letters."""
+_BEHIND_CONNECTION = ("kafka.topic", "kafka.dlq", "kafka.rights", "kafka.group")
 _CLIENT_ID = "zoho-sync"
 _DEFAULT_MAX_BYTES = 1_048_588
 
 
 def kafka_findings(facts: KafkaFacts, settings: Settings, *, now: datetime) -> list[Finding]:
-    """One row for each check that could be made."""
+    """At least one row for each check."""
     found = list(_connection(facts, settings))
     if not facts.is_connected or "*" in facts.errors or (facts.unreachable and not facts.topics):
-        return found
+        return found + [unchecked(check, "kafka.connection") for check in _BEHIND_CONNECTION]
     for check, name, horizon in (
         ("kafka.topic", settings.kafka_topic, _HORIZON),
         ("kafka.dlq", settings.kafka_dlq_topic, _DLQ_HORIZON),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.operations import blueprint
 from consumer.operations.blueprint import MESSAGE_FIELDS, FieldSpec
-from consumer.operations.doctor.findings import Finding, failed, ok, warning
+from consumer.operations.doctor.findings import Finding, Status, failed, ok, unchecked, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,23 +21,26 @@ def module_findings(settings: Settings, view: ZohoView) -> Iterator[Finding]:
     """The messages module and its fields."""
     name = settings.zoho_messages_module
     rows = view.fields.get(name) or {}
+    found = _module(name, view, rows)
+    yield found
+    if found.status is not Status.OK:
+        yield unchecked("zoho.fields", "zoho.module")
+        yield unchecked("zoho.unique", "zoho.module")
+        return
+    yield from _fields(name, rows)
+    yield from _unique(name, rows)
+
+
+def _module(name: str, view: ZohoView, rows: Rows) -> Finding:
     module = blueprint.find_module(view.modules, name)
     if view.modules and module is None:
         other = blueprint.find_by_label(view.modules, name)
         if other is not None:
-            yield failed("zoho.module", "other_name", name=name, right=other.get("api_name"))
-        else:
-            yield failed("zoho.module", "missing", name=name)
-        return
+            return failed("zoho.module", "other_name", name=name, right=other.get("api_name"))
+        return failed("zoho.module", "missing", name=name)
     if module is not None and not (module.get("api_supported", True) and module.get("creatable", True)):
-        yield failed("zoho.module", "closed", name=name)
-        return
-    if not rows:
-        yield warning("zoho.module", "unreadable", name=name)
-        return
-    yield ok("zoho.module", name=name)
-    yield from _fields(name, rows)
-    yield from _unique(name, rows)
+        return failed("zoho.module", "closed", name=name)
+    return ok("zoho.module", name=name) if rows else warning("zoho.module", "unreadable", name=name)
 
 
 def _fields(name: str, rows: Rows) -> Iterator[Finding]:
@@ -138,6 +141,8 @@ def lead_findings(settings: Settings, view: ZohoView) -> Iterator[Finding]:
     leads, contacts = view.fields.get("Leads") or {}, view.fields.get("Contacts") or {}
     if not leads:
         yield warning("zoho.leads", "unreadable")
+        if not _no_source(settings):
+            yield unchecked("zoho.lead_source", "zoho.leads")
         return
     problems = [*_numbers("Leads", leads), *_numbers("Contacts", contacts)]
     unknown = blueprint.demanded(

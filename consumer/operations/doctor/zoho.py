@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from consumer.core import datacenters
 from consumer.core.errors import HaltedError, SyncError, TransientError
-from consumer.operations.doctor.findings import Finding, failed, ok, warning
+from consumer.operations.doctor.findings import Finding, failed, ok, unchecked, warning
 from consumer.operations.scopes import Scope, covers, needed_scopes
 from consumer.zoho.api import Call, Operation
 from consumer.zoho.auth import HttpTokenEndpoint
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _SCOPE = "OAUTH_SCOPE_MISMATCH"
 _RIGHTS = frozenset({"NO_PERMISSION", "AUTHORIZATION_FAILED", "FEATURE_NOT_ENABLED", "HTTP_403"})
+_TAKEN = frozenset({"", _SCOPE, *_RIGHTS}) - {"HTTP_403"}
+"""Answers of an API that has taken the token, whatever it says about the call; a bare 403 may be a proxy's."""
 _STRANGE_CLIENT = ("invalid_client", "invalid_code", "invalid_client_secret")
 _CONCURRENCY = {"free": 5, "standard": 10, "starter": 10, "professional": 15, "enterprise": 20, "ultimate": 25}
 """Calls at once, by edition (v8 api-limits)."""
@@ -36,6 +38,8 @@ class ZohoView:
     """What later checks need of earlier ones; empty where it could not be read."""
 
     org: dict[str, Any] = field(default_factory=dict)
+    org_error: str = "EMPTY_ANSWER"
+    """Why there is no organisation, when there is none."""
     modules: list[dict[str, Any]] = field(default_factory=list)
     fields: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """By module and API name; the raw rows, for they tell more than the service needs."""
@@ -120,19 +124,28 @@ async def _gives_token(desk: ZohoDesk, center: DataCenter, form: dict[str, str])
 
 
 async def api_findings(desk: ZohoDesk, settings: Settings, view: ZohoView) -> tuple[bool, list[Finding]]:
-    """Does the API take the token?  Fills in the organisation."""
-    check = "zoho.api"
+    """Does the API take the token?  Fills in the organisation.
+
+    A trouble with the organisation alone is no trouble with the API: another call decides.
+    """
+    check, api = "zoho.api", settings.zoho_api_domain
     try:
         view.org = await read_org(desk.send)
-    except TransientError as error:
-        return False, [failed(check, "no_answer", api=settings.zoho_api_domain, detail=error.code)]
     except SyncError as error:
-        if error.code == _SCOPE:
-            return True, [ok(check, "ok", api=settings.zoho_api_domain)]
-        if right := await _other_host(desk, settings):
-            return False, [failed(check, "wrong_host", api=settings.zoho_api_domain, right=right)]
-        return False, [failed(check, "refused", api=settings.zoho_api_domain, detail=error.code)]
-    return True, [ok(check, "ok", api=settings.zoho_api_domain)]
+        view.org_error = error.code
+        code = await _code(desk.send, Call(Operation.METADATA, "GET", "/settings/modules"))
+        if code == "?":
+            return False, [failed(check, "no_answer", api=api, detail=error.code)]
+        if code not in _TAKEN:
+            return False, [await _refusal(desk, settings, code)]
+    return True, [ok(check, "ok", api=api)]
+
+
+async def _refusal(desk: ZohoDesk, settings: Settings, code: str) -> Finding:
+    check, api = "zoho.api", settings.zoho_api_domain
+    if right := await _other_host(desk, settings):
+        return failed(check, "wrong_host", api=api, right=right)
+    return failed(check, "refused", api=api, detail=code)
 
 
 async def _other_host(desk: ZohoDesk, settings: Settings) -> str | None:
@@ -154,7 +167,8 @@ async def _other_host(desk: ZohoDesk, settings: Settings) -> str | None:
 def org_findings(settings: Settings, view: ZohoView) -> Iterator[Finding]:
     """The id for links, and what the edition allows."""
     if not view.org:
-        yield warning("zoho.org", "unknown")
+        yield warning("zoho.org", "unknown", detail=view.org_error)
+        yield warning("zoho.credits", "edition_unknown", given=settings.zoho_max_concurrency)
         return
     right = str(view.org.get("domain_name") or f"org{view.org.get('zgid')}")
     given = settings.zoho_org_id
@@ -266,6 +280,18 @@ async def read_rows(send: Send, module: str) -> dict[str, dict[str, Any]]:
         return {}
     rows = reply.body.get("fields") if reply.body else None
     return {str(row.get("api_name")): row for row in rows or [] if isinstance(row, dict)}
+
+
+def unchecked_findings(settings: Settings, because: str) -> Iterator[Finding]:
+    """A row for each check that needs what `because` looked at."""
+    checks = [
+        *(("zoho.api",) if because == "zoho.token" else ()),
+        *("zoho.scopes", "zoho.user", "zoho.org", "zoho.module", "zoho.fields", "zoho.unique", "zoho.leads"),
+        *(("zoho.lead_source",) if settings.zoho_lead_source else ()),
+        *(("zoho.assignment_rule",) if settings.zoho_assignment_rule_id else ()),
+        "zoho.credits",
+    ]
+    return (unchecked(check, because) for check in checks)
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------

@@ -122,6 +122,12 @@ TEXTS: dict[str, Text] = {
     "check.zoho.credits": Text("API credits"),
     "check.clock": Text("Clock"),
     "check.links": Text("Links"),
+    # -- unchecked
+    "unchecked.kafka.connection": Text("not checked, because Kafka cannot be used (row Kafka connection)."),
+    "unchecked.zoho.token": Text("not checked, because there is no access token (row Zoho token)."),
+    "unchecked.zoho.api": Text("not checked, because Zoho's API cannot be used (row Zoho API)."),
+    "unchecked.zoho.module": Text("not checked, because the module cannot be used (row Messages module)."),
+    "unchecked.zoho.leads": Text("not checked, because the fields of Leads cannot be read (row Leads)."),
     # -- doctor
     "doctor.summary": Text("{ok} ok, {warning} warnings, {failed} failed"),
     "doctor.messages.because": Text("Messages do not appear in Zoho? Because of: {rows}."),
@@ -447,9 +453,9 @@ TEXTS: dict[str, Text] = {
     ),
     "zoho.org.ok": Text("{right} ({company})."),
     "zoho.org.unknown": Text(
-        "cannot be read.",
-        "ZOHO_ORG_ID cannot be compared.",
-        "Run `zoho-sync auth` again for the scope ZohoCRM.org.READ, or take the org… part from the address bar of your CRM.",
+        "not checked, because Zoho does not tell which organisation this is ({detail}).",
+        "Messages arrive all the same; a wrong ZOHO_ORG_ID would lead links to nowhere.",
+        "If the row Scopes names ZohoCRM.org.READ, run `zoho-sync auth` again; otherwise compare ZOHO_ORG_ID with the org… part in the address bar of your CRM.",
     ),
     "zoho.org.not_set": Text(
         "ZOHO_ORG_ID is not set.",
@@ -471,6 +477,11 @@ TEXTS: dict[str, Text] = {
         "only {left} credits are left for today.",
         "Soon the service, and every other program on this CRM, must wait.",
         "Setup > Developer Hub > APIs and SDKs > Dashboard shows who uses them; buy credits there, or wait until tomorrow. Nothing is lost.",
+    ),
+    "zoho.credits.edition_unknown": Text(
+        "ZOHO_MAX_CONCURRENCY={given} is not checked against your edition, because the organisation could not be read.",
+        "If the edition allows fewer calls at once, Zoho answers the rest with “too many requests”, and the service slows down by itself.",
+        "Setup > General > Company Settings shows the edition: Free allows 5 calls at once, Standard 10, Professional 15, Enterprise 20, Ultimate 25.",
     ),
     "zoho.credits.concurrency": Text(
         "ZOHO_MAX_CONCURRENCY is {given}, but the edition {edition} allows {limit} calls at once.",

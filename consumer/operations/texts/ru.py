@@ -122,6 +122,12 @@ TEXTS: dict[str, Text] = {
     "check.zoho.credits": Text("Кредиты API"),
     "check.clock": Text("Часы"),
     "check.links": Text("Ссылки"),
+    # -- unchecked
+    "unchecked.kafka.connection": Text("не проверено: с Kafka нельзя работать (строка «Соединение с Kafka»)."),
+    "unchecked.zoho.token": Text("не проверено: нет токена доступа (строка «Токен Zoho»)."),
+    "unchecked.zoho.api": Text("не проверено: с API Zoho нельзя работать (строка «API Zoho»)."),
+    "unchecked.zoho.module": Text("не проверено: с модулем нельзя работать (строка «Модуль сообщений»)."),
+    "unchecked.zoho.leads": Text("не проверено: поля лидов прочитать нельзя (строка «Лиды»)."),
     # -- doctor
     "doctor.summary": Text("В порядке: {ok}, внимание: {warning}, ошибок: {failed}"),
     "doctor.messages.because": Text("Сообщения не появляются в Zoho? Причина: {rows}."),
@@ -445,9 +451,9 @@ TEXTS: dict[str, Text] = {
     ),
     "zoho.org.ok": Text("{right} ({company})."),
     "zoho.org.unknown": Text(
-        "прочитать нельзя.",
-        "ZOHO_ORG_ID не с чем сравнить.",
-        "Запустите `zoho-sync auth` снова ради ZohoCRM.org.READ или возьмите часть org… из адресной строки CRM.",
+        "не проверено: Zoho не сообщает, какая это организация ({detail}).",
+        "Сообщения всё равно доходят; с неверным ZOHO_ORG_ID ссылки ведут в никуда.",
+        "Если строка «Разрешения (scopes)» называет ZohoCRM.org.READ, запустите `zoho-sync auth` снова; иначе сравните ZOHO_ORG_ID с частью org… в адресной строке CRM.",
     ),
     "zoho.org.not_set": Text(
         "ZOHO_ORG_ID не задан.",
@@ -469,6 +475,11 @@ TEXTS: dict[str, Text] = {
         "на сегодня осталось всего {left} кредитов.",
         "Скоро служба и все остальные программы будут ждать.",
         "Setup > Developer Hub > APIs and SDKs > Dashboard покажет, кто их тратит; докупите там или подождите до завтра. Ничего не пропадёт.",
+    ),
+    "zoho.credits.edition_unknown": Text(
+        "ZOHO_MAX_CONCURRENCY={given} не сверен с редакцией CRM: организацию прочитать не удалось.",
+        "Если редакция допускает меньше вызовов сразу, на лишние Zoho ответит «слишком много запросов», и служба сама замедлится.",
+        "Редакция указана в Setup > General > Company Settings: Free допускает 5 вызовов сразу, Standard 10, Professional 15, Enterprise 20, Ultimate 25.",
     ),
     "zoho.credits.concurrency": Text(
         "ZOHO_MAX_CONCURRENCY — {given}, а редакция {edition} допускает {limit} вызовов сразу.",
