@@ -221,18 +221,24 @@ def explain(
         settings = _settings()
         found = _run(_explain(settings, message_id, since))
         show_explanation(terminal, found, settings, is_revealed=reveal)
-        if found.outcome(settings)[0] == "unknown":
+        if found.outcome(settings)[0] in ("unknown", "not_in_zoho", "untold"):
             raise typer.Exit(1)
 
 
 async def _explain(settings: Settings, message_id: str, since: str) -> Explanation:
     from consumer.core.errors import SyncError  # noqa: PLC0415
     from consumer.operations.doctor.environment import has_zoho  # noqa: PLC0415
+    from consumer.operations.errors import OperationError  # noqa: PLC0415
     from consumer.operations.explain import Explanation, ask_kafka, ask_zoho  # noqa: PLC0415
     from consumer.operations.zoho_desk import zoho_desk  # noqa: PLC0415
 
     found = Explanation(message_id, since=moment(since))
-    await ask_kafka(settings, desk_of(settings), found)
+    try:
+        desk_in_kafka = desk_of(settings)
+    except OperationError as error:
+        found.topic_error = found.dead_letters_error = error
+    else:
+        await ask_kafka(settings, desk_in_kafka, found)
     if not has_zoho(settings):
         found.zoho_error = "ZOHO_NOT_SET"
         return found

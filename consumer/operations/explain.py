@@ -16,6 +16,7 @@ from consumer.core.phones import Phones
 from consumer.kafka.start_position import CommitNote
 from consumer.operations.dlq.desk import Desk
 from consumer.operations.dlq.letters import DeadLetter, dead_letter_of, message_id_of
+from consumer.operations.errors import OperationError
 from consumer.operations.topics import group_offsets, reader, scan, spans_of
 from consumer.zoho import coql, notes
 from consumer.zoho.api import Call, Operation
@@ -68,24 +69,39 @@ class Explanation:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     in_zoho: InZoho | None = None
     zoho_error: str | None = None
+    topic_error: OperationError | None = None
+    """Why the topic could not be read; where the message stands in it is unknown then."""
+    dead_letters_error: OperationError | None = None
     since: datetime | None = None
 
     def outcome(self, settings: Settings) -> tuple[str, dict[str, Any]]:
         """One code for where it is, with facts for its sentence."""
         if self.in_zoho is not None:
             return ("delivered" if self.in_zoho.has_note is not False else "no_note"), {}
+        return self._outcome_in_kafka(settings)
+
+    def _outcome_in_kafka(self, settings: Settings) -> tuple[str, dict[str, Any]]:
         if waiting := next((item for item in self.occurrences if not item.is_settled), None):
             return "waiting", {"ahead": waiting.ahead}
         if self.dead_letters:
             last = max(self.dead_letters, key=lambda letter: letter.failed_at)
             return "dead", {"reason": last.reason, "stage": last.stage, "replays": last.replays}
+        if self.occurrences and (reason := self._skip_reason(settings)):
+            return "skipped", {"reason": reason}
+        if not self.is_kafka_read:
+            return ("untold", {"detail": self.zoho_error}) if self.zoho_error else ("not_in_zoho", {})
         if not self.occurrences:
             return "unknown", {}
-        if reason := _skip_reason(self.occurrences[-1].decoded, settings):
-            return "skipped", {"reason": reason}
-        if self.occurrences[-1].is_before_start:
-            return "skipped", {"reason": "before_start"}
         return ("unsure", {"detail": self.zoho_error}) if self.zoho_error else ("vanished", {})
+
+    @property
+    def is_kafka_read(self) -> bool:
+        """Were both topics read?"""
+        return self.topic_error is None and self.dead_letters_error is None
+
+    def _skip_reason(self, settings: Settings) -> str | None:
+        last = self.occurrences[-1]
+        return _skip_reason(last.decoded, settings) or ("before_start" if last.is_before_start else None)
 
 
 def _skip_reason(decoded: Decoded, settings: Settings) -> str | None:
@@ -104,13 +120,21 @@ def _skip_reason(decoded: Decoded, settings: Settings) -> str | None:
 
 
 async def ask_kafka(settings: Settings, desk: Desk, found: Explanation) -> None:
-    """Look through both topics.  Raises OperationError."""
+    """Look through both topics.  One that cannot be read is noted, and the other one is read all the same."""
     since_ms = int(found.since.timestamp() * 1000) if found.since else None
-    records = await _search(desk.connection, settings.kafka_topic, found.message_id, since_ms)
-    if records:
-        found.occurrences = await _occurrences(settings, desk.connection, records)
-    letters = await _search(desk.connection, desk.topic, found.message_id, since_ms)
-    found.dead_letters = [dead_letter_of(record) for record in letters]
+    try:
+        if records := await _search(desk.connection, settings.kafka_topic, found.message_id, since_ms):
+            found.occurrences = await _occurrences(settings, desk.connection, records)
+    except OperationError as error:
+        found.topic_error = error
+        if error.code == "kafka.unreachable":
+            found.dead_letters_error = error
+            return
+    try:
+        letters = await _search(desk.connection, desk.topic, found.message_id, since_ms)
+        found.dead_letters = [dead_letter_of(record) for record in letters]
+    except OperationError as error:
+        found.dead_letters_error = error
 
 
 async def _search(connection: KafkaConnection, topic: str, message_id: str, since_ms: int | None) -> list[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from consumer.core.decode import Poison, Skip
-from consumer.operations.texts import phrase
+from consumer.operations.texts import phrase, text_of
 
 if TYPE_CHECKING:
     from consumer.operations.explain import Explanation, InZoho
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from consumer.operations.texts import Lang
     from consumer.settings import Settings
 
-_STYLES = {"delivered": "green", "waiting": "yellow", "skipped": "yellow", "no_note": "yellow"}
+_STYLES = {"delivered": "green", "waiting": "yellow", "skipped": "yellow", "no_note": "yellow", "untold": "yellow"}
 
 
 def explanation_json(found: Explanation, settings: Settings) -> dict[str, Any]:
@@ -47,6 +47,8 @@ def explanation_json(found: Explanation, settings: Settings) -> dict[str, Any]:
         ],
         "zoho": _zoho_json(found.in_zoho),
         "zoho_error": found.zoho_error,
+        "topic_error": found.topic_error and found.topic_error.code,
+        "dead_letters_error": found.dead_letters_error and found.dead_letters_error.code,
     }
 
 
@@ -82,7 +84,24 @@ def sentence_of(lang: Lang, found: Explanation, settings: Settings) -> str:
 
 def rows_of(lang: Lang, found: Explanation, *, is_revealed: bool) -> list[tuple[str, str]]:
     """Where each trace of it lies: what, and where or how."""
-    return [*_kafka_rows(lang, found), *_dead_rows(lang, found), *_zoho_rows(lang, found, is_revealed)]
+    return [
+        *_unread_rows(lang, found),
+        *_kafka_rows(lang, found),
+        *_dead_rows(lang, found),
+        *_zoho_rows(lang, found, is_revealed),
+    ]
+
+
+def _unread_rows(lang: Lang, found: Explanation) -> list[tuple[str, str]]:
+    errors = {"topic": found.topic_error, "dead_letters": found.dead_letters_error}
+    if found.topic_error is found.dead_letters_error:
+        errors = {"both": found.topic_error}
+    rows = []
+    for what, error in errors.items():
+        if error is not None:
+            text = text_of(lang, error.code, error.facts)
+            rows.append(("Kafka", phrase(lang, f"explain.unread.{what}", why=f"{text.what} {text.fix}")))
+    return rows
 
 
 def _kafka_rows(lang: Lang, found: Explanation) -> list[tuple[str, str]]:

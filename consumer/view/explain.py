@@ -35,14 +35,13 @@ class Explainer:
         """Everything that could be found out in half a minute."""
         found = operation.Explanation(message_id, since=datetime.now(UTC) - _SEARCHED)
         await self._ask_zoho(found)
-        is_complete = await self._ask_kafka(found)
+        await self._ask_kafka(found)
         settings = self._service.settings
         delivery = self._service.pipeline.dedup.find(message_id).delivery
-        is_known = is_complete or found.in_zoho is not None or delivery is not None
-        state = found.outcome(settings)[0] if is_known else "unavailable"
+        is_in_hand = delivery is not None and found.in_zoho is None
         return Explanation(
-            "waiting" if delivery is not None and found.in_zoho is None else state,
-            sentence_of(lang, found, settings) if is_complete or found.in_zoho else "",
+            "waiting" if is_in_hand else found.outcome(settings)[0],
+            "" if is_in_hand and not found.is_kafka_read else sentence_of(lang, found, settings),
             rows=tuple((title, mask(text)) for title, text in rows_of(lang, found, is_revealed=False)),
             facts=_facts(delivery) if delivery else (),
         )
@@ -56,13 +55,14 @@ class Explainer:
         except TimeoutError:
             found.zoho_error = "TIMEOUT"
 
-    async def _ask_kafka(self, found: operation.Explanation) -> bool:
+    async def _ask_kafka(self, found: operation.Explanation) -> None:
         try:
             async with asyncio.timeout(_KAFKA_TIMEOUT_S):
                 await operation.ask_kafka(self._service.settings, self._desk, found)
-        except (OperationError, TimeoutError):
-            return False
-        return True
+        except TimeoutError:
+            servers = self._desk.connection.bootstrap_servers
+            late = OperationError("kafka.unreachable", servers=servers, detail="TimeoutError")
+            found.topic_error, found.dead_letters_error = found.topic_error or late, found.dead_letters_error or late
 
 
 def _facts(delivery: Delivery) -> tuple[tuple[str, str], ...]:

@@ -9,9 +9,12 @@ import aiohttp
 import pytest
 
 from consumer.app import Service
+from consumer.operations.commands import _explain as explain
 from consumer.operations.commands import desk_of
 from consumer.operations.explain import Explanation, ask_kafka, ask_zoho
+from consumer.operations.explain_view import explanation_json, show_explanation
 from consumer.operations.scopes import scope_names
+from consumer.operations.terminal import Terminal
 from consumer.operations.zoho_desk import zoho_desk
 from consumer.settings import Settings, load_settings
 from consumer.telemetry import metrics as m
@@ -108,6 +111,56 @@ async def test_tells_what_was_skipped_and_what_was_refused(broker: Broker, setti
     assert skipped.outcome(settings) == ("skipped", {"reason": "no_phone"})
     outcome, facts = refused.outcome(settings)
     assert (outcome, facts["reason"], facts["stage"]) == ("dead", "schema_violation", "parse")
+
+
+@pytest.fixture
+def without_kafka(settings: Settings) -> Settings:
+    """Nobody listens where the brokers should be."""
+    return settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+
+
+async def test_tells_what_zoho_knows_without_kafka(
+    without_kafka: Settings, zoho: SandboxServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the brokers away, a message that is in Zoho is found there, and the reader learns what was not read."""
+    zoho.engine.steps.run("insert", {"module": "Messages", "records": [{"Name": "a", "Message_ID": "a"}]})
+    outcome, found = await explained(without_kafka, "a")
+    assert outcome == "delivered"
+    show_explanation(Terminal(), found, without_kafka, is_revealed=False)
+    assert "topic and dead letters were not read: Kafka cannot be reached" in capsys.readouterr().out
+    assert explanation_json(found, without_kafka)["topic_error"] == "kafka.unreachable"
+
+
+async def test_never_calls_unknown_what_it_could_not_look_for(without_kafka: Settings, zoho: SandboxServer) -> None:
+    """With the brokers away, a message that is not in Zoho may still wait; with Zoho away too, nothing is told."""
+    assert (await explained(without_kafka, "a"))[0] == "not_in_zoho"
+    token = without_kafka.secret("ZOHO_REFRESH_TOKEN").get()
+    zoho.engine.steps.run("revoke_refresh_token", {"token": token})
+    found = await explain(without_kafka, "a", "7d")
+    assert found.outcome(without_kafka) == ("untold", {"detail": "TOKEN_INVALID_CODE"})
+
+
+async def test_one_topic_that_is_missing_leaves_the_other(broker: Broker, settings: Settings) -> None:
+    """Without the dead-letter topic the place in the main topic is told; without the main topic, the dead letters."""
+    await produce(broker.client_options(), settings.kafka_topic, [event("a"), event("b", phone=None)])
+    no_letters = settings.model_copy(update={"kafka_dlq_topic": "no-such-topic"})
+    assert (await explained(no_letters, "a"))[0] == "waiting"
+    await produce(broker.client_options(), settings.kafka_dlq_topic, [event("c")])
+    no_topic = settings.model_copy(update={"kafka_topic": "no-such-topic"})
+    outcome, found = await explained(no_topic, "c")
+    assert (outcome, len(found.dead_letters)) == ("dead", 1)
+    assert found.topic_error is not None
+    assert found.topic_error.code == "kafka.no_topic"
+
+
+async def test_brokers_that_are_not_set_leave_zoho(settings: Settings, zoho: SandboxServer) -> None:
+    """Somebody who has only Zoho's credentials learns what Zoho knows."""
+    zoho.engine.steps.run("insert", {"module": "Messages", "records": [{"Name": "a", "Message_ID": "a"}]})
+    only_zoho = settings.model_copy(update={"kafka_bootstrap_servers": None})
+    found = await explain(only_zoho, "a", "7d")
+    assert found.outcome(only_zoho)[0] == "delivered"
+    assert found.topic_error is not None
+    assert found.topic_error.code == "kafka.not_set"
 
 
 async def test_tells_what_was_deleted_and_what_never_came(

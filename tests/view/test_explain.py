@@ -105,6 +105,12 @@ async def test_message_in_zoho(console: Console) -> None:
 
 async def test_brokers_out_of_reach(console: Console) -> None:
     """When Kafka cannot be asked and Zoho has nothing, that is the answer, not "unknown"."""
+    settings = console.explainer._service.settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+    service: Any = SimpleNamespace(
+        settings=settings, zoho=console.explainer._service.zoho, pipeline=console.explainer._service.pipeline
+    )
     elsewhere = Desk(KafkaConnection("127.0.0.1:1"), "t", "g")
-    found = await Explainer(console.explainer._service, elsewhere).explain("m-none", "en")
-    assert (found.state, found.sentence) == ("unavailable", "")
+    found = await Explainer(service, elsewhere).explain("m-none", "en")
+    assert found.state == "not_in_zoho"
+    assert "Kafka" in found.sentence
+    assert [title for title, _ in found.rows] == ["Kafka"]

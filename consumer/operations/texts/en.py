@@ -831,6 +831,15 @@ TEXTS: dict[str, Text] = {
     "explain.unknown": Text(
         "There is no trace of it: not in the topics (as far back as they were searched), not in Zoho. Compare the id with the messaging platform.",
     ),
+    "explain.not_in_zoho": Text(
+        "Zoho has no record of it. Whether it waits, was skipped or is a dead letter cannot be told, because Kafka could not be read.",
+    ),
+    "explain.untold": Text(
+        "Nothing can be told: Zoho could not be asked ({detail}), and Kafka could not be read. `zoho-sync doctor` tells what to mend.",
+    ),
+    "explain.unread.both": Text("topic and dead letters were not read: {why}"),
+    "explain.unread.topic": Text("the topic was not read: {why}"),
+    "explain.unread.dead_letters": Text("the dead letters were not read: {why}"),
     "explain.kafka.settled": Text("{at}, settled"),
     "explain.kafka.unsettled": Text("{at}, not settled; ahead of it: {ahead}"),
     "explain.letter": Text("Dead letter"),

@@ -827,6 +827,15 @@ TEXTS: dict[str, Text] = {
     "explain.unknown": Text(
         "Следов нет: ни в топиках (насколько назад искали), ни в Zoho. Сверьте идентификатор с платформой сообщений.",
     ),
+    "explain.not_in_zoho": Text(
+        "Записи о нём в Zoho нет. Ждёт ли оно, пропущено или лежит среди недоставленных, сказать нельзя: Kafka прочитать не удалось.",
+    ),
+    "explain.untold": Text(
+        "Сказать ничего нельзя: Zoho спросить не удалось ({detail}), Kafka — прочитать. `zoho-sync doctor` подскажет, что исправить.",
+    ),
+    "explain.unread.both": Text("топик и недоставленные не прочитаны: {why}"),
+    "explain.unread.topic": Text("топик не прочитан: {why}"),
+    "explain.unread.dead_letters": Text("недоставленные не прочитаны: {why}"),
     "explain.kafka.settled": Text("{at}, обработано"),
     "explain.kafka.unsettled": Text("{at}, не обработано; перед ним: {ahead}"),
     "explain.letter": Text("Недоставленное"),
