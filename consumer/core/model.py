@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from schemas.message_event import MessageEvent
 
 Headers = tuple[tuple[str, bytes], ...]
+REPLAYS = "dlq.replays"
+"""Header that counts how often a record was sent again from the dead-letter topic."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,6 +39,10 @@ class Record:
     def size_bytes(self) -> int:
         """What it costs to keep the record in memory, without Python's overhead."""
         return len(self.value or b"") + len(self.key or b"")
+
+    def is_replay(self) -> bool:
+        """It was a dead letter once."""
+        return any(name == REPLAYS for name, _ in self.headers)
 
 
 class Stage(StrEnum):
@@ -127,6 +133,10 @@ class Delivery:
     """The message record may already stand in the CRM: look before writing."""
     inserted: bool = False
     """This process created the message record and got a clear answer."""
+    sent_maybe: bool = False
+    """This process sent the message record, and nobody knows what became of it."""
+    is_foreign: bool = False
+    """Somebody else made the message record, and may be at its note in this moment."""
     note_maybe: bool = False
     """A note of this message may already stand in the CRM: look before writing."""
     attempts: int = 0
@@ -148,7 +158,18 @@ class Delivery:
         self.deferrals += 1
         self.attempts += not deferred.halted
         self.may_exist |= deferred.wrote_maybe or self.stage is Stage.NOTE
+        self.sent_maybe |= deferred.wrote_maybe and self.stage is Stage.MESSAGE
         self.note_maybe |= deferred.wrote_maybe and self.stage is Stage.NOTE
+
+    def stands(self, *, is_ours: bool) -> None:
+        """The message record stands, made by us just now or not.
+
+        It is a stranger's unless our own unanswered call explains it, or it was replayed: before a dead letter was
+        written, all calls had been answered.
+        """
+        self.inserted |= is_ours
+        is_explained = self.sent_maybe or self.record.is_replay()
+        self.is_foreign |= not self.inserted and (self.record.may_repeat or not is_explained)
 
     def settle(self) -> None:
         """Pay what is owed to Kafka for this message and its duplicates."""

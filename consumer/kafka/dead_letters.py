@@ -11,7 +11,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
 
 from consumer.core.errors import DeadLetterError
-from consumer.core.model import TopicPartition
+from consumer.core.model import REPLAYS, TopicPartition
 from consumer.kafka.closing import Closer
 from consumer.kafka.producing import connected_producer
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from consumer.core.model import Headers, Record, Rejected
     from consumer.kafka.connection import KafkaConnection
 
-REPLAYS = "dlq.replays"
 _SEND_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 60.0
 _READ_POLL_MS = 500

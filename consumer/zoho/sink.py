@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 StageOutcome = Delivered | Rejected | Deferred
 _REMEMBERED_DIALOGS = 200_000
 _LOOK_AGAIN_S = 5.0
+FOREIGN_EFFECT_S = 30.0
+"""How long the note of another process may still come to stand.  Its caller is gone, or about to write it."""
 _LOST_PARENTS = 5
 _LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
 
@@ -136,6 +138,9 @@ class ZohoSink:
         except SyncError as error:
             return [_never_written(outcome_of_error(error, Stage.MESSAGE))] * len(deliveries)
         fresh = [delivery for delivery in deliveries if delivery.event.message_id not in existing]
+        for delivery in deliveries:
+            if delivery.event.message_id in existing:
+                delivery.stands(is_ours=False)
         outcomes = dict(zip(map(id, fresh), await self._upsert(fresh), strict=True)) if fresh else {}
         return [outcomes.get(id(delivery), Delivered()) for delivery in deliveries]
 
@@ -186,10 +191,8 @@ class ZohoSink:
         ]
 
     def _message_outcome(self, delivery: Delivery, row: dict[str, Any], answer: RowAnswer) -> StageOutcome:
-        if answer.is_ok:
-            delivery.inserted = answer.action == "insert"
-            return Delivered()
-        if answer.code == "DUPLICATE_DATA" and answer.field == messages.UNIQUE_FIELD:
+        if answer.is_ok or (answer.code == "DUPLICATE_DATA" and answer.field == messages.UNIQUE_FIELD):
+            delivery.stands(is_ours=answer.is_ok and answer.action == "insert")
             return Delivered()
         if answer.code == "DUPLICATE_DATA" and answer.field is None and delivery.attempts < TRIES_OF_UNKNOWN:
             return Deferred(answer.code, wrote_maybe=True)
@@ -334,12 +337,19 @@ class ZohoSink:
         """Notes whose creation may still be on its way, and must not be repeated yet."""
         now = asyncio.get_running_loop().time()
         self._quiet = {marker: until for marker, until in self._quiet.items() if until > now}
-        waits = {id(item): self._quiet.get(self._marker(item), now) - now for item in deliveries}
+        waits = {id(item): self._uncertain_s(item, now) for item in deliveries}
         return {
-            key: Deferred("NOTE_UNCERTAIN", wrote_maybe=True, retry_after_s=min(wait_s, _LOOK_AGAIN_S))
+            key: Deferred("NOTE_UNCERTAIN", wrote_maybe=True, halted=True, retry_after_s=wait_s)
             for key, wait_s in waits.items()
             if wait_s > 0
         }
+
+    def _uncertain_s(self, delivery: Delivery, now: float) -> float:
+        """Seconds until the next look for a note that we, or a stranger, asked for; 0: it will not come any more."""
+        ours_s = self._quiet.get(self._marker(delivery), now) - now
+        if ours_s > 0:
+            return min(ours_s, _LOOK_AGAIN_S)
+        return max(0.0, delivery.ack.received_at + FOREIGN_EFFECT_S - now) if delivery.is_foreign else 0.0
 
     async def _standing(self, deliveries: list[Delivery]) -> set[int]:
         """Which of these notes already stand; one look at each parent."""

@@ -214,7 +214,6 @@ class Oracle:
         by_marker: defaultdict[str, list[Any]] = defaultdict(list)
         for row in self._rows("Notes"):
             by_marker[marker_in(str(row.values["Note_Title"]))].append(row)
-        shared = self._shared_markers()
         for marker, rows in by_marker.items():
             if len(rows) < 2:
                 continue
@@ -222,8 +221,6 @@ class Oracle:
                 self.excused["note that Zoho made after its caller had gone"] += 1
             elif self._has_moved(rows):
                 self.excused["note of a person to whom a user gave a second record"] += 1
-            elif marker in shared:
-                self.excused["note of a message on two partitions"] += 1
             else:
                 self.violations.append(f"note {marker} {len(rows)} times: {[self._made(row.id) for row in rows]}")
 
@@ -231,14 +228,6 @@ class Oracle:
         """They hang on different records, one of which a user made."""
         parents = {str(row.values["Parent_Id"]) for row in rows}
         return len(parents) > 1 and any(not self._create_effect(parent).call for parent in parents)
-
-    def _shared_markers(self) -> set[str]:
-        """Notes of messages that were published to more than one partition."""
-        found: set[str] = set()
-        for places in self.ledger.places_of.values():
-            if len({partition for partition, _ in places}) > 1:
-                found.update(self._marker(self.ledger.records[place]) for place in places)
-        return found
 
     def _create_effect(self, record_id: str) -> Effect:
         effects = self.engine.journal.effects

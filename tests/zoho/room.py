@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from consumer.core.backoff import Backoff
 from consumer.core.limits import Gate, Limiter
 from consumer.core.links import Links
-from consumer.core.model import Delivery, NotePolicy, Parent, Record, TopicPartition
+from consumer.core.model import Deferred, Delivery, NotePolicy, Parent, Record, Stage, TopicPartition
 from consumer.core.offsets import OffsetTracker
 from consumer.core.phones import Phones
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
@@ -302,14 +302,15 @@ class Client:
         raise AssertionError([outcomes[id(item)] for item in queue][:3])
 
     async def _round(self, items: list[Delivery], outcomes: dict[int, Any], deferred: list[Delivery]) -> None:
-        for stage in (self._lead, self.sink.write_messages, self.sink.write_notes):
+        stages = {Stage.LEAD: self._lead, Stage.MESSAGE: self.sink.write_messages, Stage.NOTE: self.sink.write_notes}
+        for name, stage in stages.items():
             going = [item for item in items if not hasattr(outcomes.get(id(item)), "stage")]
             items = []
             for item, outcome in zip(going, await stage(going) if going else [], strict=True):
                 outcomes[id(item)] = outcome
-                if hasattr(outcome, "halted"):
-                    item.attempts += not outcome.halted
-                    item.may_exist |= outcome.wrote_maybe or stage == self.sink.write_notes
+                item.stage = name
+                if isinstance(outcome, Deferred):
+                    item.put_off(outcome)
                     deferred.append(item)
                 else:
                     items.append(item)
@@ -336,7 +337,7 @@ def delivery(message_id: str, phone: str, **fields: Any) -> Delivery:
         }
     )
     record = Record(TP, 0, 0, None, b"")
-    ack = OffsetTracker().issue(TP, 0, now=0.0, size_bytes=0)
+    ack = OffsetTracker().issue(TP, 0, now=asyncio.get_running_loop().time(), size_bytes=0)
     return Delivery(record, ack, event, phone)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from consumer.core.decode import Decoded, decode
-from consumer.kafka.dead_letters import REPLAYS
+from consumer.core.model import REPLAYS
 from consumer.operations.errors import OperationError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import OffsetAndMetadata
 
 from consumer.core.decode import Poison, Skip
-from consumer.kafka.dead_letters import REPLAYS
+from consumer.core.model import REPLAYS
 from consumer.kafka.producing import connected_producer
 from consumer.operations.dlq.desk import DEFAULT_MAX_REPLAYS, opened
 from consumer.operations.errors import OperationError
