@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 from functools import wraps
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -86,16 +87,18 @@ class Console:
             if not self._access.has_console():
                 return self._pages.sentence(request, "console.off", status=404)
             if not self._access.is_operator(request):
-                return self._login_page(request)
+                return self._login_page(request, wait_s=self._access.wait_s(request))
             if request.method != "GET" and not self._access.has_bearer(request) and not is_same_origin(request):
                 return self._pages.sentence(request, "error.cross_site", status=403)
             return await handler(request)
 
         return guarded
 
-    def _login_page(self, request: web.Request, *, is_wrong: bool = False) -> web.Response:
-        response = self._pages.render(request, Page("login.html", {"is_wrong": is_wrong}, status=401))
-        response.headers["WWW-Authenticate"] = "Bearer"
+    def _login_page(self, request: web.Request, *, is_wrong: bool = False, wait_s: float = 0.0) -> web.Response:
+        """`wait_s`: too many were wrong, so for that long nothing is looked at."""
+        values = {"is_wrong": is_wrong, "wait_s": ceil(wait_s)}
+        response = self._pages.render(request, Page("login.html", values, status=429 if wait_s else 401))
+        response.headers.update({"Retry-After": str(ceil(wait_s))} if wait_s else {"WWW-Authenticate": "Bearer"})
         return response
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
@@ -103,9 +106,9 @@ class Console:
             return self._pages.sentence(request, "console.off", status=404)
         if not is_same_origin(request):
             return self._pages.sentence(request, "error.cross_site", status=403)
-        form = await self._form(request)
-        if not self._access.is_token(form.get("token", "").strip()):
-            return self._login_page(request, is_wrong=True)
+        token = (await self._form(request)).get("token", "").strip()
+        if not self._access.is_token(request, token):
+            return self._login_page(request, is_wrong=True, wait_s=self._access.wait_s(request, token))
         response = _see_other("/")
         response.set_cookie(
             SESSION_COOKIE,

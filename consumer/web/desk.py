@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from consumer.web.bucket import TokenBucket
 from consumer.web.view import DialogLink, LinkReason, LinkState
 
 if TYPE_CHECKING:
@@ -18,26 +19,6 @@ _REMEMBERED: Final = 10_000
 _FOUND_HOLDS_S: Final = 600.0
 _NOT_FOUND_HOLDS_S: Final = 15.0
 _UNAVAILABLE_HOLDS_S: Final = 3.0
-
-
-class TokenBucket:
-    """So many at once, and so many a second."""
-
-    def __init__(self, *, burst: int, per_s: float) -> None:
-        self._burst = burst
-        self._per_s = per_s
-        self._level = float(burst)
-        self._at: float | None = None
-
-    def wait_s(self, now: float) -> float:
-        """Take one and return 0, or say how long until there is one."""
-        elapsed_s = 0.0 if self._at is None else now - self._at
-        self._level = min(float(self._burst), self._level + elapsed_s * self._per_s)
-        self._at = now
-        if self._level < 1:
-            return (1 - self._level) / self._per_s
-        self._level -= 1
-        return 0.0
 
 
 @dataclass(frozen=True, slots=True)

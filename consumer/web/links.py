@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -27,6 +28,7 @@ class Refusal:
 
     status: int
     key: str
+    retry_after_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +111,32 @@ class LinkRoutes:
 
     def _why_not(self, request: web.Request, asked: Asked) -> Refusal | None:
         """None for those who may ask: a good signature, the token, or a login."""
+        refusal = self._unsigned(asked)
+        if refusal is None or self._access.is_operator(request):
+            return None
+        wait_s = self._access.wait_s(request)
+        return Refusal(429, "link.refused.too_many", ceil(wait_s)) if wait_s else refusal
+
+    def _unsigned(self, asked: Asked) -> Refusal | None:
+        """None for a good signature."""
         if asked.sig or asked.exp:
             signed = Subject(asked.subject.kind, asked.signed_value)
             verdict = self._access.link_verdict(signed, exp=asked.exp, sig=asked.sig)
-            if verdict is Verdict.GOOD:
-                return None
-            if not self._access.is_operator(request):
-                return Refusal(403, f"link.refused.{verdict.name.lower()}")
-            return None
-        if self._access.is_operator(request):
-            return None
+            return None if verdict is Verdict.GOOD else Refusal(403, f"link.refused.{verdict.name.lower()}")
         if not self._access.has_console() and not self._access.can_sign():
             return Refusal(403, "link.refused.not_set_up")
         return Refusal(401, "link.refused.unsigned")
 
     def _refused(self, request: web.Request, refusal: Refusal) -> web.Response:
-        return self._pages.sentence(request, refusal.key, status=refusal.status)
+        response = self._pages.sentence(request, refusal.key, status=refusal.status)
+        response.headers.update(_retry_after(refusal.retry_after_s))
+        return response
 
     def _refused_json(self, refusal: Refusal) -> web.Response:
         state = LinkState.UNKNOWN.value
         text = self._pages.english(refusal.key)
         body = {"state": state, "url": None, "lead_id": None, "reason": refusal.key.rpartition(".")[2], "error": text}
-        headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+        headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else _retry_after(refusal.retry_after_s)
         return web.json_response(body, status=refusal.status, headers=headers)
 
     def _missing(self, request: web.Request, asked: Asked, link: DialogLink) -> web.Response:
@@ -148,9 +154,12 @@ class LinkRoutes:
             status=_status(link),
         )
         response = self._pages.render(request, page)
-        if link.retry_after_s:
-            response.headers["Retry-After"] = str(link.retry_after_s)
+        response.headers.update(_retry_after(link.retry_after_s))
         return response
+
+
+def _retry_after(seconds: int | None) -> dict[str, str]:
+    return {"Retry-After": str(seconds)} if seconds else {}
 
 
 def _plus(value: str) -> str:
@@ -179,6 +188,6 @@ def _json(link: DialogLink) -> web.Response:
         "reason": link.reason.value,
         "code": link.code,
     }
-    headers = {"Retry-After": str(link.retry_after_s)} if link.retry_after_s else {}
+    headers = _retry_after(link.retry_after_s)
     status = _status(link) if link.reason in (LinkReason.UNAVAILABLE, LinkReason.BUSY) else 200
     return web.json_response(body, status=status, headers=headers)
