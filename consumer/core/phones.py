@@ -34,6 +34,12 @@ _ARGENTINA_MOBILE = re.compile(r"\+549([0-9]{10})")
 _CACHE_SIZE = 50_000
 _FORMS_CACHE_SIZE = 2_000
 """Forms are needed several times while a person is looked up, and never again."""
+_SHORTEST, _LONGEST = 4, 20
+"""Digits of a stored number that may be somebody's."""
+_LONGEST_FORM = 30
+_END_DIGITS = 7
+_SOME_REGION = "US"
+"""Where a number without country code is taken apart whose country is not known: an extension, letters for digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class Phones:
         for variant in variants(phone):
             for form in _forms(variant, with_national=self._is_national_ok(variant)):
                 forms.setdefault(form)
-        self._forms[phone] = [form for form in forms if len(form) <= 30]
+        self._forms[phone] = [form for form in forms if len(form) <= _LONGEST_FORM]
         if len(self._forms) > _FORMS_CACHE_SIZE:
             self._forms.popitem(last=False)
         return self._forms[phone]
@@ -103,6 +109,32 @@ class Phones:
             for form in {stored_form(form) for form in self.written_forms(person.phone)}:
                 index.setdefault(form, []).append(person)
         return index
+
+    def ends(self, phone: str) -> set[int]:
+        """The ends that a stored number of this person can have, see `odd_ends`."""
+        return {_end(_digits(form)) for form in self.written_forms(phone)}
+
+    def odd_ends(self, stored: str) -> set[int]:
+        """The last digits of a stored number that `written_forms` does not list, though it may be somebody's.
+
+        None for a number that is listed, or that is nobody's.  In doubt it is odd: without a default region nobody can
+        tell in whose country a number without country code was written.
+        """
+        digits = _digits(stored)
+        if not _SHORTEST <= len(digits) <= _LONGEST or self._is_listed(stored, digits):
+            return set()
+        number = _parse(stored, self._region or _SOME_REGION)
+        return {_end(end) for end in (digits, national_significant_number(number) if number else "") if end}
+
+    def _is_listed(self, stored: str, digits: str) -> bool:
+        phone = self.canonical(stored)
+        if self._region is None and not stored.strip().startswith("+"):
+            return stored == digits and phone is not None
+        return phone in (None, stored) or any(
+            stored == form and len(form) <= _LONGEST_FORM
+            for variant in variants(phone)
+            for form in _forms(variant, with_national=self._is_national_ok(variant))
+        )
 
     def search_digits(self, phone: str) -> str:
         """The digits by which Zoho's phone search finds all written forms: the end that all variants share.
@@ -153,7 +185,7 @@ def person_key(phone: str) -> str:
 
 def _canonical(raw: str, region: str | None) -> str | None:
     digits = _digits(raw)
-    if not 5 <= len(digits) <= 20:
+    if not 5 <= len(digits) <= _LONGEST:
         return None
     is_international = raw.strip().startswith("+")
     attempts: list[tuple[str, str | None]] = []
@@ -189,6 +221,10 @@ def _parse(text: str, region: str | None) -> PhoneNumber | None:
 def _region(phone: str) -> str | None:
     number = _parse(phone, None)
     return region_code_for_number(number) if number else None
+
+
+def _end(digits: str) -> int:
+    return int(digits[-_END_DIGITS:])
 
 
 def _digits(text: str) -> str:

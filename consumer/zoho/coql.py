@@ -7,13 +7,15 @@ nested in pairs; strings in single quotes.  A LIMIT up to 200 costs one credit, 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from consumer.core.limits import Cost
 from consumer.zoho.api import MAX_RECORDS, Call, Operation, Send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+T = TypeVar("T")
 
 MAX_CRITERIA = 24
 """An even number below Zoho's 25, since phones are asked for in two fields at once."""
@@ -46,7 +48,7 @@ def any_of(criteria: Sequence[str]) -> str:
     return f"({any_of(criteria[:middle])} or {any_of(criteria[middle:])})"
 
 
-def chunks(values: Sequence[str], size: int = MAX_RECORDS) -> list[Sequence[str]]:
+def chunks(values: Sequence[T], size: int = MAX_RECORDS) -> list[Sequence[T]]:
     """Runs of at most `size` values."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
@@ -57,15 +59,29 @@ async def select(
     """All rows that match, page by page."""
     rows: list[dict[str, Any]] = []
     for page in range(_MAX_PAGES):
-        text = f"select {fields} from {module} where {where} limit {page * limit}, {limit}"  # noqa: S608 - plain values
-        reply = await send(query_call(operation, text, limit=limit))
+        call = page_call(operation, fields=fields, module=module, where=where, limit=limit, offset=page * limit)
+        reply = await send(call)
         rows += reply.rows()
         if not reply.has_more():
             break
     return rows
 
 
+def page_call(
+    operation: Operation, *, fields: str, module: str, where: str, order_by: str = "id", limit: int, offset: int = 0
+) -> Call:
+    """One page of rows; by id unless told otherwise, as Zoho does by itself (v8 COQL overview)."""
+    order = "" if order_by == "id" else f" order by {order_by}"
+    text = f"select {fields} from {module} where {where}{order} limit {offset}, {limit}"  # noqa: S608 - plain values
+    return query_call(operation, text, limit=limit)
+
+
+def credits_of(limit: int) -> int:
+    """What a query costs, by its LIMIT."""
+    return 1 if limit <= 200 else 2 if limit <= 1000 else 3
+
+
 def query_call(operation: Operation, text: str, *, limit: int) -> Call:
     """One query."""
-    credits = 1 if limit <= 200 else 2 if limit <= 1000 else 3
+    credits = credits_of(limit)
     return Call(operation, "POST", "/coql", body={"select_query": text}, cost=Cost(credits=credits, is_heavy=True))

@@ -3,8 +3,9 @@
 Order of look-ups, cheapest and surest first:
 1. what this process remembers;
 2. COQL on the written forms of the number, many people in one call, without index delay;
-3. only for those about to be created: Zoho's phone search, which finds any punctuation, but lags and is fuzzy, so
-   each hit is compared again by value;
+3. only for those about to be created, since people type numbers in forms that nobody can list: the directory of odd
+   numbers; or, where that is not worth its credits, Zoho's phone search, which finds any punctuation, but takes one
+   number a call and lags.  Each hit is compared again by value;
 4. create, then look once more: Leads have no unique key, so two processes can create one person in the same moment.
    Everybody sees both leads then, the older one wins, and whoever made the younger one takes it back.
 
@@ -35,6 +36,7 @@ from consumer.zoho.answers import (
     row_answers,
 )
 from consumer.zoho.api import MAX_RECORDS, Call, Halt, Operation, Send, halt_nothing, write_call
+from consumer.zoho.directory import Directory
 from consumer.zoho.splitting import in_parts
 from consumer.zoho.together import all_of
 
@@ -64,7 +66,7 @@ class PeopleObserver(Protocol):
     """Told of what happened to people, for metrics and log; gets no numbers."""
 
     def people_resolved(self, how: str, count: int) -> None:
-        """`how`: found, created, duplicate, composite_refused."""
+        """`how`: found, created, duplicate, composite_refused, directory_refused."""
 
     def person_ambiguous(self, _hits: int) -> None:
         """Several records hold one number."""
@@ -137,8 +139,10 @@ class People:
         observer: PeopleObserver,
         on_halted: Halt = halt_nothing,
         use_composite: bool = False,
+        directory_from: int = 0,
         late_effect_s: float = LATE_EFFECT_S,
     ) -> None:
+        """`directory_from`: new people of one batch from whom on a directory is read in place of searches; 0: never."""
         self._send = send
         self._phones = phones
         self._schema = schema
@@ -147,6 +151,7 @@ class People:
         self._observer = observer
         self._on_halted = on_halted
         self._composite = use_composite
+        self._directory = self._new_directory(directory_from) if directory_from else None
         self._late_effect_s = late_effect_s
         self._phone_only: set[Module] = set()
         self._may_ask_for_converted = True
@@ -160,6 +165,15 @@ class People:
         self._tries: Counter[str] = Counter()
         self._known: OrderedDict[str, Parent] = OrderedDict()
         self._pending: dict[str, asyncio.Future[Found]] = {}
+
+    def _new_directory(self, worth_from: int) -> Directory:
+        return Directory(
+            self._send,
+            self._phones,
+            phone_fields=self._phone_fields,
+            worth_from=worth_from,
+            on_given_up=lambda: self._observer.people_resolved("directory_refused", 1),
+        )
 
     def parent_of(self, person: Person) -> Parent | None:
         """What is remembered, at no cost."""
@@ -271,7 +285,7 @@ class People:
         missing = [person for person in missing if person.key not in results]
         results.update(self._not_yet(missing))
         missing = [person for person in missing if person.key not in results]
-        results.update(await self._by_search(missing))
+        results.update(await self._by_odd_number(missing))
         missing = [person for person in missing if person.key not in results]
         self._observer.people_resolved("found", sum(isinstance(found, Parent) for found in results.values()))
         for start in range(0, len(missing), MAX_RECORDS):
@@ -355,6 +369,56 @@ class People:
     def _conversion_fields(self, module: Module) -> list[str]:
         known = self._schema.fields_of(module) if module is Module.LEADS else None
         return [name for name in ("Converted__s", "Converted_Contact") if known and name in known]
+
+    async def _by_odd_number(self, people: list[Person]) -> dict[str, Parent]:
+        """In forms that nobody can list: by the directory, or one by one."""
+        if self._directory and people:
+            try:
+                found = await self._by_directory(self._directory, people)
+            except RefusedError:
+                self._directory.give_up()
+            else:
+                if found is not None:
+                    return found
+        return await self._by_search(people)
+
+    async def _by_directory(self, directory: Directory, people: list[Person]) -> dict[str, Parent] | None:
+        """None when it has no answer."""
+        candidates = await directory.candidates(people)
+        if candidates is None:
+            return None
+        rows = await self._read_all({parent for parents in candidates.values() for parent in parents})
+        found: dict[str, Parent] = {}
+        for person in people:
+            hits = [(parent.module, rows[parent]) for parent in candidates[person.key] if parent in rows]
+            found.update(await self._choose([person], hits))
+        return found
+
+    async def _read_all(self, parents: set[Parent]) -> dict[Parent, dict[str, Any]]:
+        """The records as they are now, those that are gone left out."""
+        parts = [
+            (module, part)
+            for module in Module
+            for part in coql.chunks([parent.id for parent in parents if parent.module is module])
+        ]
+        rows = await all_of(self._read_part(module, ids) for module, ids in parts)
+        return {
+            Parent(module, str(row.get("id"))): row
+            for (module, _), part in zip(parts, rows, strict=True)
+            for row in part
+        }
+
+    async def _read_part(self, module: Module, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Without the right to read fields queries cannot tell which leads were converted; whole records can."""
+        if module is Module.LEADS and not self._conversion_fields(module):
+            return [row for row in await all_of(self._read(Parent(module, each)) for each in ids) if row]
+        return await coql.select(
+            self._send,
+            Operation.FIND_PEOPLE,
+            fields=", ".join(["id", *self._phone_fields(module), *self._conversion_fields(module)]),
+            module=module,
+            where=f"({coql.is_in('id', ids)})",
+        )
 
     async def _by_search(self, people: list[Person]) -> dict[str, Parent]:
         calls = {person.key: [self._search_call(module, person) for module in Module] for person in people}
