@@ -55,6 +55,7 @@ class MemberConfig:
     daily_credits: int | None = None
     blocks_in_rebalance: bool = True
     use_composite: bool = False
+    directory_from: int = 0
 
 
 class Quiet:
@@ -149,6 +150,7 @@ class Member:
             observer=self.observer,
             on_halted=self._halt,
             use_composite=self.config.use_composite,
+            directory_from=self.config.directory_from,
         )
         sink = self.sink_class(
             self.send,

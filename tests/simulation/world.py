@@ -41,6 +41,14 @@ PEOPLE: tuple[tuple[str, ...], ...] = (
     ("+33612345678", "33612345678", "+33 6 12 34 56 78"),
     ("+819012345678", "819012345678", "+81 90-1234-5678"),
 )
+ODD_FORMS = {
+    "+4915112345678": "+49 (0)151.123-45678",
+    "+442079460958": "+44 (0)20 7946-0958",
+    "+5511987654321": "+55 (11) 9.8765.4321",
+    "+79161234567": "+7.916.123.45.67",
+    "+33612345678": "+33(0)6 12345678",
+}
+"""As only somebody who types a record writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +182,7 @@ class World:
             daily_credits=self.scenario.daily_credits,
             blocks_in_rebalance=rng.random() < 0.7,
             use_composite=rng.random() < 0.5,
+            directory_from=rng.choice((0, 1)),
         )
 
     # Processes
@@ -270,7 +279,8 @@ class World:
             if rng.random() < self.scenario.known_people:
                 module = rng.choice(("Leads", "Leads", "Contacts"))
                 field_name = rng.choice(("Phone", "Mobile"))
-                self.engine.steps.insert(module, [{"Last_Name": f"Known {number}", field_name: rng.choice(forms)}])
+                typed = rng.choice((*forms, ODD_FORMS.get(forms[0], forms[0])))
+                self.engine.steps.insert(module, [{"Last_Name": f"Known {number}", field_name: typed}])
 
     # Trouble
 

@@ -214,6 +214,7 @@ class Client:
         limiter: Limiter | None = None,
         cache: TokenCache | None = None,
         composite: bool = False,
+        directory_from: int = 0,
         triggers: tuple[str, ...] | None = None,
         module: str = "Messages",
     ) -> None:
@@ -256,6 +257,7 @@ class Client:
             observer=self.told,
             on_halted=self.halt,
             use_composite=composite,
+            directory_from=directory_from,
         )
         self.sink = ZohoSink(
             self.send,
