@@ -168,6 +168,8 @@ class Settings(BaseSettings):
     """None: all automations run; empty: none; else the named ones."""
     zoho_composite: bool = False
     """Searches for new people five in one call; needs the scope ZohoCRM.composite_requests.CUSTOM."""
+    zoho_directory_from: Annotated[int, Field(ge=0)] = 10
+    """New people at once from whom on all odd numbers are read in place of searches; 0: never."""
     zoho_request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 60.0
 
     kafka_bootstrap_servers: str | None = None
