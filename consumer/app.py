@@ -26,7 +26,7 @@ from consumer.pipeline import Pipeline, PipelineConfig
 from consumer.settings import SettingsError
 from consumer.telemetry import health
 from consumer.telemetry import metrics as m
-from consumer.telemetry.tracing import UNTRACED, Tracing, tracing_of
+from consumer.telemetry.recorder import Recorder
 from consumer.view.service_view import View
 from consumer.web.server import HttpServer, WebConfig
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from consumer.settings import Settings
-    from consumer.telemetry.recorder import Recorder
     from consumer.zoho.api import Send
 
 _TICK_S = 1.0
@@ -71,9 +70,7 @@ def kafka_connection(settings: Settings) -> KafkaConnection:
 class ZohoRoom:
     """Everything between the corridor and Zoho: session, token, limits, and the `Send` they make together."""
 
-    def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder, tracing: Tracing
-    ) -> None:
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder) -> None:
         self._recorder = recorder
         self._failing: tuple[float, str] | None = None
         """Since when, by the loop's clock, and with which code calls fail one after the other."""
@@ -92,7 +89,7 @@ class ZohoRoom:
             on_refresh=self._token_refreshed,
         )
         http = HttpSend(session, settings.zoho_api_domain, timeout_s=settings.zoho_request_timeout_s, observer=self)
-        self.send = self._layered(tracing.send(http))
+        self.send = self._layered(http)
 
     def _layered(self, http: Send) -> Send:
         calm = limited(http, self.turnstile, backoff=_ZOHO_BACKOFF, random=random.random)
@@ -154,18 +151,12 @@ class ZohoRoom:
 class Service:
     """The running service: what `consumer run` builds and runs."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        session: aiohttp.ClientSession,
-        recorder: Recorder,
-        tracing: Tracing = UNTRACED,
-    ) -> None:
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder) -> None:
         self.settings = settings
         self.recorder = recorder
         self.phones = Phones(settings.sync_default_region)
         self.links = Links(settings.crm_url, settings.zoho_org_id)
-        self.zoho = ZohoRoom(settings, session, recorder, tracing)
+        self.zoho = ZohoRoom(settings, session, recorder)
         schema = Schema(
             self.zoho.send,
             on_missing=recorder.field_missing,
@@ -203,8 +194,8 @@ class Service:
         )
         self.pipeline = Pipeline(
             self.source,
-            tracing.sink(self.sink),
-            tracing.dead_letters(self.dead_letters),
+            self.sink,
+            self.dead_letters,
             self.phones,
             config=_pipeline_config(settings),
             observer=recorder,
@@ -406,20 +397,17 @@ async def run_service(
 ) -> int:
     """Serve until SIGTERM, SIGINT or `stop`; returns the exit code.  A second signal ends it at once."""
     stop = stop or asyncio.Event()
-    tracing = _tracing(settings)
-    recorder = tracing.recorder(m.Metrics(version=__version__))
+    recorder = Recorder(m.Metrics(version=__version__))
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(tracing.stop)
         connector = aiohttp.TCPConnector(limit=settings.zoho_max_concurrency + 10, keepalive_timeout=15)
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"zoho-sync/{__version__}"},
-                trace_configs=_trace_configs(tracing),
             )
         )
-        service = Service(settings, session, recorder, tracing) if settings.zoho_crm_enabled else None
+        service = Service(settings, session, recorder) if settings.zoho_crm_enabled else None
         server = HttpServer(View(settings, recorder, service, _replay_desk(settings)), _web_config(settings))
         stack.push_async_callback(server.stop)
         url = await _listening(server, settings)
@@ -433,24 +421,6 @@ async def run_service(
         await service.run(stop)
         recorder.log("app.service_stopped", exit_code=service.exit_code)
         return service.exit_code
-
-
-def _tracing(settings: Settings) -> Tracing:
-    group_id, dlq_topic = settings.kafka_group_id, settings.kafka_dlq_topic
-    return tracing_of(os.environ, group_id=group_id, dlq_topic=dlq_topic, version=__version__)
-
-
-def _trace_configs(tracing: Tracing) -> list[aiohttp.TraceConfig]:
-    """aiohttp's own hook, for the status of an answer that becomes an error further up."""
-    if (on_answer := tracing.on_answer) is None:
-        return []
-
-    async def answered(_session: object, _context: object, params: aiohttp.TraceRequestEndParams) -> None:
-        on_answer(params.response.status)
-
-    config = aiohttp.TraceConfig()
-    config.on_request_end.append(answered)
-    return [config]
 
 
 async def _listening(server: HttpServer, settings: Settings) -> str:
