@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from consumer.settings import Settings
+    from consumer.telemetry.recorder import Recorder
     from consumer.zoho.api import Send
 
 _TICK_S = 1.0
@@ -305,6 +306,7 @@ class Service:
             last_poll_at=self.pipeline.last_poll_at,
             last_progress_at=self.pipeline.last_progress_at,
             assigned_at=self._assigned_at,
+            kafka_waits_for=self.source.waits_for,
             waiting_for=self.zoho.turnstile.reason,
             halts=self.halts(),
             blocked=len(self.pipeline.blocked()),

@@ -20,6 +20,7 @@ from aiokafka.errors import (
     CommitFailedError,
     CorruptRecordException,
     IllegalStateError,
+    KafkaConnectionError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
@@ -178,6 +179,8 @@ class KafkaSource:
                 await self._connect()
             except (KafkaError, OSError) as error:
                 self._observer.kafka_failed("connect", error)
+                is_unanswered = isinstance(error, (KafkaConnectionError, OSError))
+                self._failing_since = None if is_unanswered else self._now()
                 await self._close()
                 await asyncio.sleep(_ERROR_WAIT_S)
             else:
@@ -244,6 +247,15 @@ class KafkaSource:
     def is_joined(self) -> bool:
         """True while the group counts us in, with partitions or without (a standby), and the brokers answer."""
         return self._has_joined and self._unreachable_since is None and self._failing_since is None
+
+    @property
+    def waits_for(self) -> str:
+        """What keeps us from reading: `brokers`, `answers` (they come, but are errors), `group`; empty for nothing."""
+        if self._unreachable_since is None and self._failing_since is not None:
+            return "answers"
+        if self._unreachable_since is not None or not self._is_running:
+            return "brokers"
+        return "" if self._has_joined else "group"
 
     @property
     def is_rebalancing(self) -> bool:

@@ -37,6 +37,8 @@ class Snapshot:
     is_enabled: bool = True
     is_draining: bool = False
     is_joined: bool = False
+    kafka_waits_for: str = ""
+    """While not joined: brokers, answers, group."""
     is_rebalancing: bool = False
     has_token: bool = False
     assigned: int = 0
@@ -108,6 +110,12 @@ def state_of(snapshot: Snapshot, limits: Limits) -> State:
     return next((state for state, is_so in fits if is_so), State.IDLE)
 
 
+def waits_for(snapshot: Snapshot) -> tuple[str, ...]:
+    """What is not there yet, although nothing is wrong here: brokers, answers or group; token."""
+    kafka = () if snapshot.is_joined else (snapshot.kafka_waits_for or "group",)
+    return (*kafka, *(() if snapshot.has_token else ("token",)))
+
+
 def is_stuck(snapshot: Snapshot, limits: Limits) -> bool:
     """There is work, nothing outside forbids it, and nothing has moved for too long."""
     has_work = snapshot.in_flight > 0 or snapshot.lag > 0
@@ -129,9 +137,7 @@ def _checks(snapshot: Snapshot, limits: Limits) -> list[Check]:
     checks = [
         Check("poll_loop", polling, "running" if polling else "no poll for too long"),
         Check("kafka", snapshot.is_joined, _kafka_reason(snapshot)),
-        Check(
-            "token", snapshot.has_token, "an access token is at hand" if snapshot.has_token else "no access token yet"
-        ),
+        Check("token", snapshot.has_token, "an access token is at hand" if snapshot.has_token else _WAITS["token"]),
         Check("draining", not snapshot.is_draining, "stopping" if snapshot.is_draining else "no"),
         Check("limits", not snapshot.in_flight or snapshot.waiting_for not in _SPENT, _limits_reason(snapshot)),
         Check("progress", not is_stuck(snapshot, limits), "stuck" if is_stuck(snapshot, limits) else "as it should be"),
@@ -140,7 +146,14 @@ def _checks(snapshot: Snapshot, limits: Limits) -> list[Check]:
     return checks
 
 
+_NOT_BUSY = frozenset({State.STARTING, State.STANDBY, State.SYNCING, State.IDLE})
 _SPENT = ("credits", "budget")
+_WAITS = {
+    "brokers": "waiting for the brokers: no connection with any of KAFKA_BOOTSTRAP_SERVERS",
+    "answers": "waiting for the brokers: they answer with errors, see the log",
+    "group": "waiting for the group: the brokers answer, but have not taken this process in yet; is KAFKA_TOPIC there?",
+    "token": "waiting for an access token from Zoho Accounts",
+}
 
 
 def _limits_reason(snapshot: Snapshot) -> str:
@@ -153,7 +166,7 @@ def _limits_reason(snapshot: Snapshot) -> str:
 
 def _kafka_reason(snapshot: Snapshot) -> str:
     if not snapshot.is_joined:
-        return "has not joined its group"
+        return _WAITS[snapshot.kafka_waits_for or "group"]
     return f"member with {snapshot.assigned} partitions" if snapshot.assigned else "standby, without partitions"
 
 
@@ -163,12 +176,13 @@ def _sentence(state: State, snapshot: Snapshot) -> str:
     if state is State.THROTTLED:
         why = {"throttled": "Zoho asks for fewer calls", "credits": "Zoho's credits are used up"}
         return f"Waiting: {why.get(snapshot.waiting_for or '', 'the daily credit budget is used up')}; nothing is lost."
+    if state in _NOT_BUSY and (waits := waits_for(snapshot)):
+        return f"W{'; '.join(_WAITS[name] for name in waits)[1:]}. Nothing is lost; it goes on by itself."
     return {
         State.DISABLED: "Switched off (ZOHO_CRM_ENABLED is false).",
         State.DRAINING: "Stopping: finishing what is in flight.",
         State.STUCK: "Stuck: there is work, but nothing has moved for minutes.",
         State.REBALANCING: "Partitions are being shared out anew.",
-        State.STARTING: "Starting: connecting to Kafka.",
         State.STANDBY: "Standing by: other members own all partitions.",
         State.SYNCING: "Bringing messages into Zoho.",
         State.IDLE: "Everything is in Zoho; waiting for new messages.",

@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from consumer.telemetry import metrics as m
+from consumer.telemetry.health import waits_for
 from consumer.telemetry.log import mask
 from consumer.web.view import Counted, FailureRow, HaltRow, PartitionRow, Status, ZohoRow
 
@@ -36,6 +37,7 @@ def status_of(service: ServiceParts, *, version: str, loop_now: float, wall_now:
         version=version,
         state=service.health().state.value,
         waiting_for=snapshot.waiting_for,
+        not_yet=waits_for(snapshot),
         halts=tuple(HaltRow(halt.code, halt.advice, max(0.0, loop_now - halt.since)) for halt in snapshot.halts),
         received=int(metrics.value(m.RECORDS)),
         delivered=int(metrics.value(m.DELIVERED)),

@@ -163,6 +163,8 @@ class Status:
     state: str
     """disabled, starting, idle, syncing, standby, rebalancing, throttled, halted, stuck, draining."""
     waiting_for: str | None
+    not_yet: tuple[str, ...] = ()
+    """What it waits for before it can work: brokers, answers or group; token."""
     halts: tuple[HaltRow, ...] = ()
     received: int = 0
     delivered: int = 0

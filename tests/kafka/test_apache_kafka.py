@@ -201,6 +201,7 @@ async def test_it_survives_its_broker(kafka_server: NewKafkaServer, monkeypatch:
             await server.kill()
             member.source._ends_due_at = 0.0
             await member.until(lambda: not member.source.is_joined)
+            await member.until(lambda: member.source.waits_for == "brokers")
             with pytest.raises(DeadLetterError):
                 await letters.write(member.records[0], _REJECTED, attempts=1)
             await server.start()
@@ -252,7 +253,7 @@ async def test_it_reads_what_it_may(secure_kafka: KafkaServer) -> None:
     member.begin()
     try:
         await member.until(lambda: "connect: GroupAuthorizationFailedError" in member.failures)
-        assert not member.source.is_joined
+        assert (member.source.is_joined, member.source.waits_for) == (False, "answers")
         await secure_kafka.admin.allow(name, ["read"], group=topic)
         assert await member.read(1) == [b"a"]
         await secure_kafka.admin.revoke(name, topic=topic)

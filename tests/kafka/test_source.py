@@ -141,6 +141,20 @@ async def test_a_corrupt_batch_hides_nothing(
         assert sorted(filter(None, member.values())) == [b"0", b"1", b"2", b"x", b"y"]
 
 
+async def test_says_what_it_waits_for(broker: Broker, create_topic: CreateTopic) -> None:
+    """Without a connection it waits for the brokers; once the group counts it in, for nothing."""
+    topic = await create_topic()
+    nowhere = Member(broker, topic, environment={"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    nowhere.begin()
+    try:
+        await nowhere.until(lambda: bool(nowhere.failures))
+        assert nowhere.source.waits_for == "brokers"
+    finally:
+        await nowhere.stop()
+    async with Member(broker, topic) as member:
+        assert member.source.waits_for == ""
+
+
 async def test_a_client_that_keeps_failing_is_replaced(broker: Broker, create_topic: CreateTopic) -> None:
     """When a task of the client's own is dead, a new client takes its place, and nothing is lost."""
     topic = await create_topic()

@@ -67,4 +67,25 @@ def test_every_check_has_a_reason() -> None:
     health = assess(replace(WELL, halts=(HALT,), has_token=False), LIMITS)
     assert all(check.reason for check in health.checks)
     failed = {check.name: check.reason for check in health.checks if not check.is_ok}
-    assert failed == {"token": "no access token yet", "halted.OAUTH_SCOPE_MISMATCH": "Run auth again."}
+    assert failed.keys() == {"token", "halted.OAUTH_SCOPE_MISMATCH"}
+    assert "access token" in failed["token"]
+    assert failed["halted.OAUTH_SCOPE_MISMATCH"] == "Run auth again."
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "unnamed"),
+    [
+        ({"is_joined": False, "kafka_waits_for": "brokers"}, ["KAFKA_BOOTSTRAP_SERVERS"], ["group", "token"]),
+        ({"is_joined": False, "kafka_waits_for": "answers"}, ["errors"], ["group", "token"]),
+        ({"is_joined": False, "kafka_waits_for": "group", "has_token": False}, ["group", "access token"], ["errors"]),
+        ({"has_token": False}, ["access token"], ["brokers", "group"]),
+        ({"has_token": False, "assigned": 0}, ["access token"], ["brokers", "group"]),
+    ],
+)
+def test_says_what_it_waits_for(changes: dict[str, Any], named: list[str], unnamed: list[str]) -> None:
+    """While it cannot work yet, the sentence and the failed checks name what is missing, and nothing else."""
+    health = assess(replace(WELL, **changes), LIMITS)
+    told = " ".join([health.sentence, *(check.reason for check in health.checks if not check.is_ok)])
+    assert health.sentence.startswith("Waiting for")
+    assert [word for word in named if word not in health.sentence] == []
+    assert [word for word in unnamed if word in told] == []

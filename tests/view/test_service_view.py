@@ -48,6 +48,7 @@ async def test_page_of_a_service_that_starts(recorder: Recorder, service: Servic
     """Everything that the page shows can be had from the first moment on."""
     status = _view(recorder, service, **ENABLED).status()
     assert (status.state, status.received, status.partitions, status.oldest_s) == ("starting", 0, (), None)
+    assert status.not_yet == ("brokers", "token")
     assert status.zoho is not None
     assert (status.zoho.has_token, status.zoho.credits_used, status.zoho.latency_median_s) == (False, 0, None)
 

@@ -64,6 +64,15 @@ async def test_every_state_has_a_sentence_and_a_colour(site: Site, state: str, l
     assert f'class="banner {tone.get(state, "wait")}"' in text
 
 
+@pytest.mark.parametrize("name", ["brokers", "answers", "group", "token"])
+@pytest.mark.parametrize("language", ["en", "ru"])
+async def test_page_says_what_it_waits_for(site: Site, name: str, language: str) -> None:
+    """While it cannot work yet, the page names what is missing, in both languages."""
+    site.view.shown = busy_status(state="starting", not_yet=(name,))
+    text = (await site.get("/", headers=BEARER | {"Accept-Language": language})).text
+    assert texts.teller(language)(f"not_yet.{name}") in text
+
+
 async def test_page_shows_what_an_operator_looks_for(site: Site) -> None:
     """Counts with reasons, lag as a number and as time, partitions, credits, failures with advice."""
     site.view.shown = busy_status(
