@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import asdict
 from functools import wraps
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _ROWS: Final = 100
 _PARTS: Final = ("status", "numbers", "partitions", "zoho", "failures")
 _LONGEST_FIELD: Final = 300
+_JOB_ID: Final = re.compile(r"[0-9a-f]{1,32}")
 _TONES: Final = {
     "idle": "good",
     "syncing": "good",
@@ -169,9 +172,9 @@ class Console:
         return await self._about_letters(request, "plan.html", selection, self._view.plan_replay(selection))
 
     async def _about_letters(
-        self, request: web.Request, template: str, selection: Selection, found: Awaitable[object]
+        self, request: web.Request, template: str, selection: Selection, found: Awaitable[object], **more: str
     ) -> web.StreamResponse:
-        values: dict[str, Any] = {"selection": selection, "fields": _fields(selection), "problem": ""}
+        values: dict[str, Any] = {"selection": selection, "fields": _fields(selection), "problem": "", **more}
         try:
             return self._pages.render(request, Page(template, values | {"page": await found}))
         except UnavailableError as error:
@@ -179,28 +182,39 @@ class Console:
             return self._pages.render(request, Page(template, values, status=503))
 
     async def _replay(self, request: web.Request) -> web.StreamResponse:
-        job = self._replays.start(_selection(await self._form(request)))
-        return _see_other(f"/dead-letters/replays/{job.id}")
+        return _see_other(_job_path(self._replays.start(_selection(await self._form(request)))))
 
     async def _job(self, request: web.Request) -> web.StreamResponse:
-        return self._pages.render(request, Page("job.html", {"job": self._found_job(request)}))
+        job = self._job_of(request)
+        return await self._elsewhere(request) if job is None else self._pages.render(request, _job_page(job))
 
     async def _job_live(self, request: web.Request) -> web.StreamResponse:
-        job = self._found_job(request)
-        return await self._live.stream(
-            request, lambda: {"job": self._pages.fragment(request, "_job.html", {"job": job})}
-        )
+        """A browser that reached another process comes again, and may reach the right one."""
+        job = self._job_of(request)
+        if job is None:
+            return await self._live.stream(request, lambda: None)
+        values = _job_page(job).values
+        return await self._live.stream(request, lambda: {"job": self._pages.fragment(request, "_job.html", values)})
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        job = self._found_job(request)
-        self._replays.cancel(job)
-        return _see_other(f"/dead-letters/replays/{job.id}")
-
-    def _found_job(self, request: web.Request) -> ReplayJob:
-        job = self._replays.find(request.match_info["id"])
+        job = self._job_of(request)
         if job is None:
+            return await self._elsewhere(request)
+        self._replays.cancel(job)
+        return _see_other(_job_path(job))
+
+    def _job_of(self, request: web.Request) -> ReplayJob | None:
+        return self._replays.find(request.match_info["id"])
+
+    async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
+        """A job of another process, or of one that has ended: what the topic tells of it is the same everywhere."""
+        selection, job_id = _selection(request.query), request.match_info["id"]
+        if not _JOB_ID.fullmatch(job_id):
             raise web.HTTPNotFound
-        return job
+        found = self._view.plan_replay(selection)
+        return await self._about_letters(
+            request, "elsewhere.html", selection, found, id=job_id, query=_query(selection)
+        )
 
     async def _form(self, request: web.Request) -> Mapping[str, str]:
         """The fields of a plain form.  Anything else, too much of it, or too slow, is refused."""
@@ -216,6 +230,20 @@ class Console:
 
 def _see_other(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
+
+
+def _job_path(job: ReplayJob) -> str:
+    """With the selection, so that a process which does not know the job can tell what still waits."""
+    return f"/dead-letters/replays/{job.id}{_query(job.selection)}"
+
+
+def _job_page(job: ReplayJob) -> Page:
+    return Page("job.html", {"job": job, "query": _query(job.selection)})
+
+
+def _query(selection: Selection) -> str:
+    fields = _fields(selection)
+    return f"?{urlencode(fields)}" if fields else ""
 
 
 def _selection(fields: Mapping[str, str]) -> Selection:

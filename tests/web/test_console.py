@@ -15,8 +15,8 @@ from consumer.web.assets import integrity_of
 from consumer.web.pages import mask_phone, number, span
 from consumer.web.view import Explanation, FailureRow, HaltRow, PartitionRow, Place, UnavailableError
 from schemas.links import signature
-from tests.web.fakes import busy_status, letter
-from tests.web.site import BEARER
+from tests.web.fakes import FakeView, busy_status, letter
+from tests.web.site import BEARER, open_site
 
 if TYPE_CHECKING:
     from tests.web.site import Answer, Site
@@ -230,6 +230,27 @@ async def test_replay_is_cancelled(site: Site) -> None:
     page = await _when_over(site, started.location)
     assert "Cancelled." in page.text
     assert site.view.replayed == [Place(0, 1)]
+
+
+async def test_a_replay_of_another_process_is_told_honestly(site: Site) -> None:
+    """Who reaches a process that does not run the replay reads so, and what still waits of the selection."""
+    site.view.letters += [letter(1), letter(2, reason="schema_violation"), letter(3)]
+    site.view.may_replay = asyncio.Semaphore(0)
+    started = await site.post("/dead-letters/replay", data={"reason": "zoho.INVALID_DATA"}, headers=BEARER)
+    other_view = FakeView(letters=[letter(2, reason="schema_violation"), letter(3)])
+    async with open_site(other_view) as other:
+        page = await other.get(started.location, headers=BEARER)
+        live = await other.get(f"{started.location.partition('?')[0]}/live", headers=BEARER)
+        cancel = re.search(r'action="([^"]+/cancel[^"]*)"', page.text)
+        assert cancel
+        not_here = await other.post(cancel[1], headers=BEARER)
+    waits = texts.teller("en")("job.still_waiting", total="1")
+    assert page.status == 200
+    assert texts.teller("en")("job.elsewhere") in page.text
+    assert waits in page.text
+    assert waits in not_here.text
+    assert live.status == 200
+    assert (await site.post(cancel[1], headers=BEARER)).location == started.location
 
 
 async def test_unreachable_brokers_are_a_sentence(site: Site) -> None:
