@@ -26,7 +26,7 @@ from consumer.pipeline import Pipeline, PipelineConfig
 from consumer.settings import SettingsError
 from consumer.telemetry import health
 from consumer.telemetry import metrics as m
-from consumer.telemetry.recorder import Recorder
+from consumer.telemetry.tracing import UNTRACED, Tracing, tracing_of
 from consumer.view.service_view import View
 from consumer.web.server import HttpServer, WebConfig
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
@@ -71,7 +71,13 @@ def kafka_connection(settings: Settings) -> KafkaConnection:
 class ZohoRoom:
     """Everything between the corridor and Zoho: session, token, limits, and the `Send` they make together."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        recorder: Recorder,
+        tracing: Tracing = UNTRACED,
+    ) -> None:
         self._recorder = recorder
         self._failing: tuple[float, str] | None = None
         """Since when, by the loop's clock, and with which code calls fail one after the other."""
@@ -90,7 +96,7 @@ class ZohoRoom:
             on_refresh=self._token_refreshed,
         )
         http = HttpSend(session, settings.zoho_api_domain, timeout_s=settings.zoho_request_timeout_s, observer=self)
-        self.send = self._layered(http)
+        self.send = self._layered(tracing.send(http))
 
     def _layered(self, http: Send) -> Send:
         calm = limited(http, self.turnstile, backoff=_ZOHO_BACKOFF, random=random.random)
@@ -152,12 +158,18 @@ class ZohoRoom:
 class Service:
     """The running service: what `consumer run` builds and runs."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        recorder: Recorder,
+        tracing: Tracing = UNTRACED,
+    ) -> None:
         self.settings = settings
         self.recorder = recorder
         self.phones = Phones(settings.sync_default_region)
         self.links = Links(settings.crm_url, settings.zoho_org_id)
-        self.zoho = ZohoRoom(settings, session, recorder)
+        self.zoho = ZohoRoom(settings, session, recorder, tracing)
         schema = Schema(
             self.zoho.send,
             on_missing=recorder.field_missing,
@@ -195,8 +207,8 @@ class Service:
         )
         self.pipeline = Pipeline(
             self.source,
-            self.sink,
-            self.dead_letters,
+            tracing.sink(self.sink),
+            tracing.dead_letters(self.dead_letters),
             self.phones,
             config=_pipeline_config(settings),
             observer=recorder,
@@ -399,17 +411,20 @@ async def run_service(
 ) -> int:
     """Serve until SIGTERM, SIGINT or `stop`; returns the exit code.  A second signal ends it at once."""
     stop = stop or asyncio.Event()
-    recorder = Recorder(m.Metrics(version=__version__))
+    tracing = _tracing(settings)
+    recorder = tracing.recorder(m.Metrics(version=__version__))
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(tracing.stop)
         connector = aiohttp.TCPConnector(limit=settings.zoho_max_concurrency + 10, keepalive_timeout=15)
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"zoho-sync/{__version__}"},
+                trace_configs=_trace_configs(tracing),
             )
         )
-        service = Service(settings, session, recorder) if settings.zoho_crm_enabled else None
+        service = Service(settings, session, recorder, tracing) if settings.zoho_crm_enabled else None
         server = HttpServer(View(settings, recorder, service, _replay_desk(settings)), _web_config(settings))
         stack.push_async_callback(server.stop)
         url = await _listening(server, settings)
@@ -423,6 +438,24 @@ async def run_service(
         await service.run(stop)
         recorder.log("app.service_stopped", exit_code=service.exit_code)
         return service.exit_code
+
+
+def _tracing(settings: Settings) -> Tracing:
+    group_id, dlq_topic = settings.kafka_group_id, settings.kafka_dlq_topic
+    return tracing_of(os.environ, group_id=group_id, dlq_topic=dlq_topic, version=__version__)
+
+
+def _trace_configs(tracing: Tracing) -> list[aiohttp.TraceConfig]:
+    """aiohttp's own hook, for the status of an answer that becomes an error further up."""
+    if (on_answer := tracing.on_answer) is None:
+        return []
+
+    async def answered(_session: object, _context: object, params: aiohttp.TraceRequestEndParams) -> None:
+        on_answer(params.response.status)
+
+    config = aiohttp.TraceConfig()
+    config.on_request_end.append(answered)
+    return [config]
 
 
 async def _listening(server: HttpServer, settings: Settings) -> str:

@@ -1,1 +1,1 @@
-"""What an operator can see: logs, metrics, health."""
+"""What an operator can see: logs, metrics, traces, health."""

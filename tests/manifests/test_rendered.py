@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.kafka import dead_letters, source
 from consumer.pipeline import _COMMIT_TIMEOUT_S, _POLL_S
 from consumer.settings import SECRETS, Settings
+from consumer.telemetry import spans
 from tests.manifests.conftest import K8S, OVERLAYS, VARIABLES
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def test_grace_period_covers_the_longest_stop(rendered: Rendered) -> None:
     drain_s = float(rendered.settings()["DRAIN_TIMEOUT_S"])
     commits_s = 2 * _COMMIT_TIMEOUT_S  # what is finished, then what is not
     clients_s = 2 * source._STOP_TIMEOUT_S + dead_letters._STOP_TIMEOUT_S  # consumer and admin client, then producer
-    longest_s = _POLL_S + drain_s + commits_s + clients_s + _EXIT_MARGIN_S
+    traces_s = spans._STOP_TIMEOUT_S  # where they are on
+    longest_s = _POLL_S + drain_s + commits_s + clients_s + traces_s + _EXIT_MARGIN_S
     grace_s = rendered.one("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert grace_s >= longest_s
 
