@@ -68,6 +68,7 @@ class DeadLetterView:
         return ReplayPlan(
             plan.total,
             tuple(Counter(plan.reasons).most_common()),
+            may_repeat=plan.may_repeat,
             fails_again=sum(plan.fails_again.values()),
             left_alone=sum(count for verdict, count in plan.verdicts.items() if verdict is not replays.Verdict.REPLAY),
         )

@@ -254,6 +254,8 @@ class ReplayPlan:
     reasons: Counted = ()
     fails_again: int = 0
     """Of the total, those whose value is still at fault."""
+    may_repeat: bool = False
+    """Some may have been replayed by a filter before: the broker has kept no record of it."""
     left_alone: int = 0
     """Replayed before, or too often, or no letters of ours."""
 

@@ -51,6 +51,17 @@ def test_text_fits_into_a_commit() -> None:
     assert 1 in again
     assert 0 not in again
     assert 39_999 not in again
+    assert not done.is_kept_in(done.prefix, done.text())
+
+
+@given(added=OFFSETS)
+def test_knows_whether_it_was_kept(added: set[int]) -> None:
+    """A commit keeps everything with its text, and nothing beyond the prefix without."""
+    done = Done()
+    for offset in added:
+        done.add(offset)
+    assert done.is_kept_in(done.prefix, done.text())
+    assert done.is_kept_in(done.prefix, "") is not done.has_holes
 
 
 def test_somebody_elses_text_is_no_memory() -> None:

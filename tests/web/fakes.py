@@ -77,6 +77,7 @@ class FakeView:
     replayed: list[Place] = field(default_factory=list)
     may_replay: asyncio.Semaphore | None = None
     problem: UnavailableError | None = None
+    is_forgetful: bool = False
     is_ready: bool = True
     live: bool = True
 
@@ -143,7 +144,7 @@ class FakeView:
 
     async def plan_replay(self, selection: Selection) -> ReplayPlan:
         rows = self._selected(selection)
-        return ReplayPlan(len(rows), self._reasons(rows))
+        return ReplayPlan(len(rows), self._reasons(rows), may_repeat=self.is_forgetful)
 
     async def replay(
         self, selection: Selection, *, on_step: Callable[[ReplayStep], None], cancel: asyncio.Event

@@ -182,6 +182,15 @@ async def test_plan_changes_nothing(site: Site) -> None:
     assert len(site.view.letters) == 3
 
 
+@pytest.mark.parametrize("is_forgetful", [True, False])
+async def test_plan_warns_of_a_broker_that_forgets(site: Site, is_forgetful: bool) -> None:
+    """Before records are sent that may have been sent before, the page says so."""
+    site.view.letters.append(letter(1))
+    site.view.is_forgetful = is_forgetful
+    answer = await site.post("/dead-letters/plan", data={}, headers=BEARER)
+    assert (texts.teller("en")("plan.may_repeat") in answer.text) is is_forgetful
+
+
 async def test_replay_of_a_group(site: Site) -> None:
     """Only the selected ones are replayed, and the page of the job says how far it is."""
     site.view.letters += [letter(1), letter(2, reason="schema_violation"), letter(3)]

@@ -63,6 +63,8 @@ class Sheet:
     consumer: AIOKafkaConsumer
     spans: Spans
     done: dict[TopicPartition, Done]
+    is_forgetful: bool = False
+    """The place was stored without its text: what was replayed beyond it is not known."""
 
     def is_done(self, letter: DeadLetter) -> bool:
         """Has a replay dealt with it?"""
@@ -87,11 +89,21 @@ async def opened(desk: Desk) -> AsyncIterator[Sheet]:
     """Connect and take stock.  Raises OperationError."""
     async with reader(desk.connection) as consumer:
         spans = await spans_of(consumer, desk.topic)
-        yield Sheet(consumer, spans, await _done(desk, spans))
+        stored = await group_offsets(desk.connection, desk.group_id, spans)
+        is_forgetful = not all(Done.is_note(entry.metadata) for entry in stored.values())
+        yield Sheet(consumer, spans, _done(stored, spans), is_forgetful)
 
 
-async def _done(desk: Desk, spans: Spans) -> dict[TopicPartition, Done]:
-    stored = await group_offsets(desk.connection, desk.group_id, spans)
+async def is_remembered(desk: Desk, sheet: Sheet) -> bool:
+    """Does the broker give back all that was stored about what is dealt with?  Raises OperationError."""
+    with_holes = {tp: sheet.spans[tp] for tp, done in sheet.done.items() if done.has_holes}
+    if not with_holes:
+        return True
+    stored = await group_offsets(desk.connection, desk.group_id, with_holes)
+    return all(tp in stored and sheet.done[tp].is_kept_in(stored[tp].offset, stored[tp].metadata) for tp in with_holes)
+
+
+def _done(stored: dict[TopicPartition, Any], spans: Spans) -> dict[TopicPartition, Done]:
     done = {tp: Done.parse(stored[tp].offset, stored[tp].metadata) if tp in stored else Done() for tp in spans}
     for tp, span in spans.items():
         if done[tp].prefix > span.end:

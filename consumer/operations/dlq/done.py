@@ -53,6 +53,23 @@ class Done:
         while self._runs and self._runs[0][0] <= self.prefix:
             self.prefix = max(self.prefix, self._runs.pop(0)[1] + 1)
 
+    @property
+    def has_holes(self) -> bool:
+        """Is something dealt with beyond what is not?"""
+        return bool(self._runs)
+
+    def is_kept_in(self, offset: int, text: str | None) -> bool:
+        """Would a later run know all of it from a committed offset and its text?"""
+        kept = Done.parse(offset, text)
+        return kept.prefix >= self.prefix and all(
+            number in kept for first, last in self._runs for number in (first, last)
+        )
+
+    @staticmethod
+    def is_note(text: str | None) -> bool:
+        """Is it a text of ours?  Each commit of ours has one; a broker that keeps none gives back an empty one."""
+        return (text or "").startswith(_VERSION)
+
     def text(self) -> str:
         """The runs, relative to the prefix.  What finds no room is left out, and would be replayed once more."""
         words, size = [], len(_VERSION)

@@ -20,7 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 from consumer.core.decode import Poison, Skip
 from consumer.core.model import REPLAYS
 from consumer.kafka.producing import connected_producer
-from consumer.operations.dlq.desk import DEFAULT_MAX_REPLAYS, opened
+from consumer.operations.dlq.desk import DEFAULT_MAX_REPLAYS, is_remembered, opened
 from consumer.operations.errors import OperationError
 from consumer.operations.topics import bookkeeper, quiet, stopped, translated
 
@@ -78,6 +78,8 @@ class Plan:
     """Of those to be replayed, the ones that the service will skip, by reason."""
     events: list[MessageEvent] = field(default_factory=list, repr=False)
     """The first of the readable ones, for a forecast."""
+    may_repeat: bool = False
+    """Some of those to be replayed may have been, by a filter: the broker has kept no record of it."""
 
     @property
     def total(self) -> int:
@@ -110,6 +112,7 @@ class Plan:
             "readable": self.readable,
             "fails_again": self.fails_again,
             "skips": self.skips,
+            "may_repeat": self.may_repeat,
             "left_alone": {str(key): count for key, count in self.verdicts.items() if key is not Verdict.REPLAY},
         }
 
@@ -125,6 +128,8 @@ class ReplayReport:
     left_alone: dict[Verdict, int] = field(default_factory=dict)
     is_cancelled: bool = False
     seconds: float = 0.0
+    will_repeat: bool = False
+    """A later replay without this filter sends some of them once more: the broker has kept no record of them."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -142,6 +147,7 @@ class ReplayReport:
             "left_alone": {str(key): count for key, count in self.left_alone.items()},
             "cancelled": self.is_cancelled,
             "seconds": round(self.seconds, 3),
+            "will_repeat": self.will_repeat,
         }
 
 
@@ -174,7 +180,7 @@ async def plan(desk: Desk, wanted: Wanted, options: ReplayOptions | None = None)
 
 
 async def _plan(sheet: Sheet, desk: Desk, wanted: Wanted, options: ReplayOptions) -> Plan:
-    found = Plan()
+    found = Plan(may_repeat=sheet.is_forgetful and not options.again)
     async with aclosing(_judged(sheet, desk, wanted, options)) as judged:
         async for letter, verdict in judged:
             if verdict is Verdict.REPLAY and found.total == options.limit:
@@ -213,7 +219,9 @@ async def replay(
         report = ReplayReport((await _plan(sheet, desk, wanted, options)).total)
         async with _producer(desk) as producer, bookkeeper(desk.connection, desk.group_id, sheet.spans) as books:
             run = _Run(sheet, producer, books, desk, options, report, on_progress, cancel or asyncio.Event())
-            return await run.go(wanted)
+            await run.go(wanted)
+            report.will_repeat = not await is_remembered(desk, sheet)
+            return report
 
 
 @asynccontextmanager
@@ -259,7 +267,7 @@ class _Run:
         self._committed_at = self._started_at
         self._changed: set[TopicPartition] = set()
 
-    async def go(self, wanted: Wanted) -> ReplayReport:
+    async def go(self, wanted: Wanted) -> None:
         """The whole run."""
         try:
             async with aclosing(_judged(self._sheet, self._desk, wanted, self._options)) as judged:
@@ -269,7 +277,6 @@ class _Run:
                     await self._take(letter, verdict)
         finally:
             await self._commit()
-        return self._report
 
     async def _may_go_on(self, verdict: Verdict) -> bool:
         if verdict is not Verdict.REPLAY:

@@ -112,6 +112,8 @@ def show_plan(terminal: Terminal, plan: Plan, forecast: Forecast | None) -> None
     lang = terminal.lang
     terminal.line(phrase(lang, "dlq.plan", total=plan.total), style="bold")
     _show_outlook(terminal, plan)
+    if plan.may_repeat and plan.total:
+        terminal.line(phrase(lang, "dlq.plan.may_repeat"), style="yellow")
     _show_left_alone(terminal, plan.verdicts)
     for name, value in (forecast.as_json() if forecast else {}).items():
         terminal.line(phrase(lang, f"dlq.forecast.{name}", count=value))
@@ -144,6 +146,8 @@ def show_report(terminal: Terminal, report: ReplayReport) -> None:
     if report.refused:
         terminal.line(phrase(lang, "dlq.report.refused", count=report.refused))
     _show_left_alone(terminal, report.left_alone)
+    if report.will_repeat:
+        terminal.line(phrase(lang, "dlq.report.will_repeat"), style="yellow")
     if report.is_cancelled:
         left = report.total - report.replayed - report.refused
         terminal.line(phrase(lang, "dlq.report.cancelled", count=left), style="yellow")

@@ -74,6 +74,9 @@ TEXTS: dict[str, Text] = {
     "dlq.plan.readable": Text("  can be read now: {count}"),
     "dlq.plan.fails_again": Text("  would come back at once, the value is still at fault ({reason}): {count}"),
     "dlq.plan.skips": Text("  would be skipped by the service ({reason}): {count}"),
+    "dlq.plan.may_repeat": Text(
+        "  some of them may have been sent by an earlier replay with a filter: this broker does not keep the note beside a position that would tell (nothing is written to Zoho twice)",
+    ),
     "dlq.plan.done": Text("Left alone, replayed already (--again takes them): {count}"),
     "dlq.plan.exhausted": Text("Left alone, came back too often (--max-replays and --again take them): {count}"),
     "dlq.plan.foreign": Text("Left alone, no dead letters of this service: {count}"),
@@ -87,6 +90,9 @@ TEXTS: dict[str, Text] = {
     "dlq.forecast_failed": Text("Zoho could not be asked ({code}); the rest of the forecast stands."),
     "dlq.report": Text("Sent back to their topic: {replayed}, in {seconds} s."),
     "dlq.report.refused": Text("Refused by the broker as too large, they stay where they are: {count}"),
+    "dlq.report.will_repeat": Text(
+        "This broker does not keep which records beyond the first one left were sent: a replay without this filter sends them once more (nothing is written to Zoho twice).",
+    ),
     "dlq.report.cancelled": Text("Stopped; the same command goes on from here. Left: {count}"),
     "dlq.confirm": Text("Send them back?"),
     # -- zoho

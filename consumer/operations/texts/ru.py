@@ -74,6 +74,9 @@ TEXTS: dict[str, Text] = {
     "dlq.plan.readable": Text("  теперь читаются: {count}"),
     "dlq.plan.fails_again": Text("  сразу вернутся, значение по-прежнему негодно ({reason}): {count}"),
     "dlq.plan.skips": Text("  служба их пропустит ({reason}): {count}"),
+    "dlq.plan.may_repeat": Text(
+        "  часть из них, возможно, уже отправил прежний повтор с фильтром: этот брокер не хранит заметку при позиции, по которой это видно (в Zoho дважды ничего не запишется)",
+    ),
     "dlq.plan.done": Text("Не тронуты, уже повторены (--again возьмёт и их): {count}"),
     "dlq.plan.exhausted": Text("Не тронуты, возвращались слишком часто (возьмут --max-replays и --again): {count}"),
     "dlq.plan.foreign": Text("Не тронуты, не от этой службы: {count}"),
@@ -87,6 +90,9 @@ TEXTS: dict[str, Text] = {
     "dlq.forecast_failed": Text("Zoho спросить не удалось ({code}); остальной прогноз верен."),
     "dlq.report": Text("Возвращено в свой топик: {replayed}, за {seconds} с."),
     "dlq.report.refused": Text("Брокер не принял как слишком большие, остались на месте: {count}"),
+    "dlq.report.will_repeat": Text(
+        "Этот брокер не хранит, какие записи дальше первой оставшейся отправлены: повтор без этого фильтра отправит их ещё раз (в Zoho дважды ничего не запишется).",
+    ),
     "dlq.report.cancelled": Text("Остановлено; та же команда продолжит отсюда. Осталось: {count}"),
     "dlq.confirm": Text("Отправить?"),
     # -- zoho
