@@ -1,6 +1,7 @@
 # The service's image, and beside it its list of parts and the Zoho stand-in:
 #
 #   docker build --build-arg REVISION="$(git rev-parse HEAD)" -t zoho-sync .
+#   docker build --build-arg PACKAGES=msk ...           # with what Amazon MSK with IAM needs
 #   docker build --target sbom    --output type=local,dest=dist .
 #   docker build --target sandbox -t zoho-sync-sandbox .
 #
@@ -19,10 +20,11 @@ RUN python3 -m venv --without-pip /opt/tools \
 
 # --- packages: the locked dependencies, and they alone, so that code changes reuse this layer ----------
 FROM tools AS packages
-COPY requirements/run.txt requirements/run.txt
+ARG PACKAGES=run
+COPY requirements/${PACKAGES}.txt requirements/packages.txt
 RUN python3 -m venv --without-pip /opt/zoho-sync \
     && python3 -m pip --python /opt/zoho-sync/bin/python install --no-compile --require-hashes --only-binary :all: \
-        -r requirements/run.txt
+        -r requirements/packages.txt
 
 # --- build: the service beside them; bytecode is checked by content, for the root is read-only ---------
 FROM packages AS build

@@ -72,8 +72,9 @@ audit: $(INSTALLED) ## dangerous code, secrets, licences, known vulnerabilities
 
 lock: $(INSTALLED) ## renew the locked requirements
 	@$(LOCK) pyproject.toml --extra otel --output-file requirements/run.txt
+	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra msk --extra otel --output-file requirements/msk.txt
 	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra sandbox --output-file requirements/sandbox.txt
-	@$(LOCK) pyproject.toml --constraint requirements/run.txt --extra otel --extra sandbox --group dev --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --constraint requirements/msk.txt --all-extras --group dev --output-file requirements/dev.txt
 	@$(LOCK) --constraint requirements/dev.txt --group bench --output-file requirements/bench.txt
 	@$(LOCK) --group image --output-file requirements/image.txt
 	@$(LOCK) --group checks --output-file requirements/checks.txt

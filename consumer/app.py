@@ -20,6 +20,7 @@ from consumer.core.links import Links
 from consumer.core.phones import Phones
 from consumer.kafka.connection import KafkaConnection
 from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.kafka.msk import MskTokens
 from consumer.kafka.source import KafkaSource, SourceConfig
 from consumer.operations.dlq.desk import Desk
 from consumer.pipeline import Pipeline, PipelineConfig
@@ -56,6 +57,7 @@ _PLAIN_ADVICE = "the broker grants no idempotent producer: after a lost answer a
 
 def kafka_connection(settings: Settings) -> KafkaConnection:
     """How to reach the brokers."""
+    is_msk = settings.kafka_sasl_mechanism == "AWS_MSK_IAM"
     return KafkaConnection(
         bootstrap_servers=settings.kafka_bootstrap_servers or "",
         security_protocol=settings.kafka_security_protocol,
@@ -65,6 +67,7 @@ def kafka_connection(settings: Settings) -> KafkaConnection:
         ssl_cafile=settings.kafka_ssl_cafile,
         ssl_certfile=settings.kafka_ssl_certfile,
         ssl_keyfile=settings.kafka_ssl_keyfile,
+        tokens=MskTokens(settings.aws_region or "", wall_clock=time.time) if is_msk else None,
     )
 
 

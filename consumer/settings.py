@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -44,6 +45,7 @@ _EXAMPLES = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9093,kafka-2:9093",
     "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
     "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "AWS_REGION": "eu-central-1",
     "SYNC_MESSAGES_SINCE": "2026-01-31T00:00:00+00:00",
     "SYNC_NOTE_POLICY": "per_dialog",
     "SYNC_DEFAULT_REGION": "RU",
@@ -181,12 +183,14 @@ class Settings(BaseSettings):
     ] = "PLAINTEXT"
     kafka_allow_plaintext: bool = False
     kafka_sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"] | None,
         BeforeValidator(_upper),
     ] = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_sasl_password_file: Path | None = None
+    aws_region: str | None = None
+    """Of the MSK cluster; AWS sets it in its own containers."""
     kafka_ssl_cafile: Path | None = None
     kafka_ssl_certfile: Path | None = None
     kafka_ssl_keyfile: Path | None = None
@@ -257,6 +261,8 @@ class Settings(BaseSettings):
     def _sasl_problems(self) -> list[tuple[str, str]]:
         if self.kafka_sasl_mechanism is None:
             return [("KAFKA_SASL_MECHANISM", "is required with a SASL security protocol")]
+        if self.kafka_sasl_mechanism == "AWS_MSK_IAM":
+            return self._msk_problems()
         is_token = self.kafka_sasl_mechanism == "OAUTHBEARER"
         needed = ("KAFKA_SASL_PASSWORD",) if is_token else ("KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD")
         return [
@@ -264,6 +270,12 @@ class Settings(BaseSettings):
             for name in needed
             if not self._has(name)
         ]
+
+    def _msk_problems(self) -> list[tuple[str, str]]:
+        problems = [] if self.aws_region else [("AWS_REGION", "is required with AWS_MSK_IAM")]
+        if find_spec("aws_msk_iam_sasl_signer") is None:
+            problems.append(("KAFKA_SASL_MECHANISM", "AWS_MSK_IAM needs a package: pip install 'zoho-sync[msk]'"))
+        return problems
 
     @property
     def is_kafka_exposed(self) -> bool:

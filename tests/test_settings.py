@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -80,3 +81,24 @@ def test_no_command_speaks_to_them_either() -> None:
     with pytest.raises(OperationError) as refused:
         desk_of(plain)
     assert refused.value.code == "kafka.plaintext"
+
+
+MSK = {
+    "kafka_bootstrap_servers": "b-1.example.com:9098",
+    "kafka_security_protocol": "SASL_SSL",
+    "kafka_sasl_mechanism": "aws_msk_iam",
+}
+
+
+def test_msk_asks_for_a_region_alone() -> None:
+    """With IAM there is no user and no password to set."""
+    assert settings(**MSK, aws_region="eu-central-1").kafka_sasl_mechanism == "AWS_MSK_IAM"
+
+
+def test_msk_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing region and a missing package are a line each, and the latter says what to install."""
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", None)
+    region, package = refusal(**MSK)
+    assert region.startswith("AWS_REGION: is required")
+    assert "pip install 'zoho-sync[msk]'" in package

@@ -30,7 +30,10 @@ class _BearerToken(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has
 
 @dataclass(frozen=True, slots=True)
 class KafkaConnection:
-    """Addresses and credentials, as in Kafka clients.  With OAUTHBEARER the password is the token."""
+    """Addresses and credentials, as in Kafka clients.
+
+    With OAUTHBEARER the password is the token; with AWS_MSK_IAM, which is OAUTHBEARER to the brokers, `tokens` has it.
+    """
 
     bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
@@ -40,6 +43,7 @@ class KafkaConnection:
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    tokens: AbstractTokenProvider | None = field(default=None, repr=False)
     client_id: str = "zoho-sync"
 
     def options(self) -> dict[str, Any]:
@@ -56,8 +60,9 @@ class KafkaConnection:
         return options
 
     def _sasl_options(self) -> dict[str, Any]:
-        if self.sasl_mechanism == "OAUTHBEARER":
-            return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": _BearerToken(self.sasl_password)}
+        if self.sasl_mechanism in ("OAUTHBEARER", "AWS_MSK_IAM"):
+            tokens = self.tokens or _BearerToken(self.sasl_password)
+            return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": tokens}
         return {
             "sasl_mechanism": self.sasl_mechanism,
             "sasl_plain_username": self.sasl_username,

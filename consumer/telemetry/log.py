@@ -23,7 +23,13 @@ _SENSITIVE = re.compile(
     re.IGNORECASE,
 )
 # While brokers are away aiokafka says so a hundred times a second; the Kafka room tells what matters of it.
-_LIBRARIES = {"aiokafka": logging.CRITICAL, "aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
+# botocore tells of each token that it signs, with debug down to the signature.
+_LIBRARIES = {
+    "aiokafka": logging.CRITICAL,
+    "aiohttp.access": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "botocore": logging.WARNING,
+}
 
 
 def mask(text: str) -> str:
