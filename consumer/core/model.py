@@ -131,6 +131,8 @@ class Delivery:
     parent: Parent | None = None
     may_exist: bool = False
     """The message record may already stand in the CRM: look before writing."""
+    stands_since: float | None = None
+    """Loop time at which we first knew that the message record stands."""
     inserted: bool = False
     """This process created the message record and got a clear answer."""
     sent_maybe: bool = False
@@ -161,12 +163,13 @@ class Delivery:
         self.sent_maybe |= deferred.wrote_maybe and self.stage is Stage.MESSAGE
         self.note_maybe |= deferred.wrote_maybe and self.stage is Stage.NOTE
 
-    def stands(self, *, is_ours: bool) -> None:
+    def stands(self, *, is_ours: bool, now: float) -> None:
         """The message record stands, made by us just now or not.
 
         It is a stranger's unless our own unanswered call explains it, or it was replayed: before a dead letter was
         written, all calls had been answered.
         """
+        self.stands_since = now if self.stands_since is None else self.stands_since
         self.inserted |= is_ours
         is_explained = self.sent_maybe or self.record.is_replay()
         self.is_foreign |= not self.inserted and (self.record.may_repeat or not is_explained)

@@ -44,6 +44,7 @@ def needed_scopes(settings: Settings) -> list[Scope]:
         Scope("ZohoCRM.modules.custom.UPDATE", _nothing(f"/{module}/upsert")),
         Scope("ZohoCRM.modules.notes.READ", _list("Notes")),
         Scope("ZohoCRM.modules.notes.CREATE", _nothing("/Notes")),
+        Scope("ZohoCRM.modules.notes.DELETE", None, False),
         Scope("ZohoCRM.coql.READ", _query()),
         Scope("ZohoSearch.securesearch.READ", _search()),
         Scope("ZohoCRM.settings.fields.READ", _fields()),

@@ -29,6 +29,7 @@ class Operation(StrEnum):
     UPSERT_MESSAGES = "messages.upsert"
     READ_NOTES = "notes.read"
     CREATE_NOTES = "notes.create"
+    DELETE_NOTES = "notes.delete"
     METADATA = "metadata"
 
 

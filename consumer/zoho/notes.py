@@ -10,6 +10,7 @@ dialog at once, and after a crash the redelivered message finds out the same way
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from consumer.zoho.messages import UNIQUE_FIELD, zoho_datetime
 from consumer.zoho.people import age_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from consumer.core.links import Links
@@ -35,6 +36,8 @@ MODULE = "Notes"
 TITLE_LENGTH = 120
 CONTENT_LENGTH = 65_000
 """Zoho takes 65,535; what counts as a character is not documented."""
+_MARKER = re.compile(r"\[([0-9a-f]{10})\]\s*$")
+_TWINS_WITHIN_S = 300.0
 _NOTES_PER_PAGE = 200
 _NUMBERED_PAGES = 10
 _MAX_PAGES = 100
@@ -123,28 +126,52 @@ async def write(send: Send, rows: list[dict[str, Any]], *, is_wanted: Callable[[
     return row_answers(reply.rows(), expected=len(rows))
 
 
-async def standing(send: Send, parent: Parent, markers: AbstractSet[str]) -> AbstractSet[str]:
-    """Which of these markers the notes of a lead or contact carry, newest notes first.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Notes with one marker."""
 
+    oldest: str
+    twins: tuple[str, ...] = ()
+    """Ids of those that were made too soon after it to be anything but the same note."""
+
+
+async def standing(send: Send, parent: Parent, markers: AbstractSet[str]) -> dict[str, Standing]:
+    """The notes of a lead or contact that carry these markers.
+
+    Reads newest notes first, until each marker was seen; twins stand close together, so on one page as a rule.
     Page numbers reach the first 2,000 records, tokens the rest (v8 Get Records).
     """
-    found: set[str] = set()
+    found: dict[str, list[Mapping[str, Any]]] = {}
     token: str | None = None
     for page in range(1, _MAX_PAGES + 1):
         where = ("page_token", token) if token and page > _NUMBERED_PAGES else ("page", str(page))
-        params = (("fields", "Note_Title"), ("per_page", str(_NOTES_PER_PAGE)), where)
+        params = (("fields", "Note_Title,Created_Time"), ("per_page", str(_NOTES_PER_PAGE)), where)
         reply = await send(Call(Operation.READ_NOTES, "GET", f"/{parent.module}/{parent.id}/Notes", params=params))
-        titles = [str(row.get("Note_Title") or "") for row in reply.rows()]
-        found.update(marker for marker in markers if has_marker(titles, marker))
+        for row in reply.rows():
+            if (marker := marker_in(str(row.get("Note_Title") or ""))) in markers:
+                found.setdefault(marker, []).append(row)
         token = reply.next_page_token()
-        if found >= markers or not reply.has_more():
+        if found.keys() >= markers or not reply.has_more():
             break
-    return found
+    return {marker: _standing(rows) for marker, rows in found.items()}
 
 
-def has_marker(titles: Sequence[str], marker: str) -> bool:
-    """Is the note among these?"""
-    return any(title.rstrip().endswith(f"[{marker}]") for title in titles)
+def _standing(rows: list[Mapping[str, Any]]) -> Standing:
+    """Notes that a merge of two leads brought together were made long apart, and both stay."""
+    first, *others = sorted(rows, key=age_of)
+    until = age_of(first)[0] + _TWINS_WITHIN_S
+    return Standing(str(first.get("id")), tuple(str(row.get("id")) for row in others if age_of(row)[0] <= until))
+
+
+def marker_in(title: str) -> str:
+    """The marker at the end of a title; empty when there is none."""
+    found = _MARKER.search(title)
+    return found[1] if found else ""
+
+
+async def withdraw(send: Send, note_id: str) -> None:
+    """Delete a note that was made a moment ago.  A repeated deletion does no harm."""
+    await send(Call(Operation.DELETE_NOTES, "DELETE", f"/{MODULE}/{note_id}", is_optional=True))
 
 
 class DialogReferee:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from consumer.core.errors import RefusedError, SyncError, TransientError
+from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
 from consumer.core.model import Deferred, Delivered, Module, NotePolicy, Parent, Rejected, Stage
 from consumer.core.texts import units
 from consumer.zoho import messages, notes
@@ -21,14 +22,13 @@ from consumer.zoho.answers import (
     outcome_of_refusal,
 )
 from consumer.zoho.api import Halt, Operation, halt_nothing
-from consumer.zoho.notes import Dialog, dialog_of
+from consumer.zoho.notes import Dialog, Standing, dialog_of
 from consumer.zoho.people import LATE_EFFECT_S
 from consumer.zoho.splitting import in_parts
 from consumer.zoho.together import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
-    from collections.abc import Set as AbstractSet
 
     from consumer.core.links import Links
     from consumer.core.model import Delivery
@@ -41,7 +41,9 @@ StageOutcome = Delivered | Rejected | Deferred
 _REMEMBERED_DIALOGS = 200_000
 _LOOK_AGAIN_S = 5.0
 FOREIGN_EFFECT_S = 30.0
-"""How long the note of another process may still come to stand.  Its caller is gone, or about to write it."""
+"""How long after we saw somebody else's message its note may still come to stand: its maker is gone, or at it."""
+_KNOWN_NEW_S = 15.0
+"""Whoever made a message writes its note without a look for so long only, that strangers who waited see it."""
 _LOST_PARENTS = 5
 _LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
 
@@ -140,7 +142,7 @@ class ZohoSink:
         fresh = [delivery for delivery in deliveries if delivery.event.message_id not in existing]
         for delivery in deliveries:
             if delivery.event.message_id in existing:
-                delivery.stands(is_ours=False)
+                delivery.stands(is_ours=False, now=_now())
         outcomes = dict(zip(map(id, fresh), await self._upsert(fresh), strict=True)) if fresh else {}
         return [outcomes.get(id(delivery), Delivered()) for delivery in deliveries]
 
@@ -192,7 +194,7 @@ class ZohoSink:
 
     def _message_outcome(self, delivery: Delivery, row: dict[str, Any], answer: RowAnswer) -> StageOutcome:
         if answer.is_ok or (answer.code == "DUPLICATE_DATA" and answer.field == messages.UNIQUE_FIELD):
-            delivery.stands(is_ours=answer.is_ok and answer.action == "insert")
+            delivery.stands(is_ours=answer.is_ok and answer.action == "insert", now=_now())
             return Delivered()
         if answer.code == "DUPLICATE_DATA" and answer.field is None and delivery.attempts < TRIES_OF_UNKNOWN:
             return Deferred(answer.code, wrote_maybe=True)
@@ -249,7 +251,9 @@ class ZohoSink:
 
     @staticmethod
     def _is_uncertain(delivery: Delivery) -> bool:
-        return not delivery.inserted or delivery.note_maybe
+        """Only who made the message a moment ago knows without a look that it has no note yet."""
+        is_old = delivery.stands_since is None or _now() > delivery.stands_since + _KNOWN_NEW_S
+        return not delivery.inserted or delivery.note_maybe or is_old
 
     async def _wait_for_others(self, dialogs: dict[Dialog, list[Delivery]]) -> None:
         """One decision in flight for a dialog."""
@@ -331,11 +335,22 @@ class ZohoSink:
         missing = [item for item, _ in owed if id(item) not in outcomes]
         if missing:
             outcomes.update(zip(map(id, missing), await self._create(missing), strict=True))
+        looked = {id(item) for item, is_uncertain in owed if is_uncertain}
+        made = [item for item in missing if id(item) in looked and outcomes[id(item)] == Delivered()]
+        outcomes.update(await self._without_twins(made))
         return [outcomes[id(delivery)] for delivery, _ in owed]
+
+    async def _without_twins(self, made: list[Delivery]) -> dict[int, StageOutcome]:
+        """What needed a look before it was made needs one after: somebody else may have made it in the same moment."""
+        try:
+            await self._standing(made)
+        except SyncError as error:
+            return dict.fromkeys(map(id, made), _never_written(outcome_of_error(error, Stage.NOTE)))
+        return {}
 
     def _not_yet(self, deliveries: list[Delivery]) -> dict[int, StageOutcome]:
         """Notes whose creation may still be on its way, and must not be repeated yet."""
-        now = asyncio.get_running_loop().time()
+        now = _now()
         self._quiet = {marker: until for marker, until in self._quiet.items() if until > now}
         waits = {id(item): self._uncertain_s(item, now) for item in deliveries}
         return {
@@ -349,7 +364,9 @@ class ZohoSink:
         ours_s = self._quiet.get(self._marker(delivery), now) - now
         if ours_s > 0:
             return min(ours_s, _LOOK_AGAIN_S)
-        return max(0.0, delivery.ack.received_at + FOREIGN_EFFECT_S - now) if delivery.is_foreign else 0.0
+        if not delivery.is_foreign or delivery.stands_since is None:
+            return 0.0
+        return max(0.0, delivery.stands_since + FOREIGN_EFFECT_S - now)
 
     async def _standing(self, deliveries: list[Delivery]) -> set[int]:
         """Which of these notes already stand; one look at each parent."""
@@ -357,14 +374,32 @@ class ZohoSink:
         for delivery in deliveries:
             if delivery.parent is not None:
                 wanted[delivery.parent].add(self._marker(delivery))
-        found = dict(zip(wanted, await all_of(map(self._markers_on, wanted, wanted.values())), strict=True))
-        return {id(item) for item in deliveries if item.parent and self._marker(item) in found[item.parent]}
+        found = dict(zip(wanted, await all_of(map(self._notes_on, wanted, wanted.values())), strict=True))
+        standing: set[int] = set()
+        for delivery in deliveries:
+            note = found[delivery.parent].get(self._marker(delivery)) if delivery.parent else None
+            if note is not None:
+                standing.add(id(delivery))
+                await all_of(map(self._withdraw, note.twins))
+        return standing
 
-    async def _markers_on(self, parent: Parent, markers: set[str]) -> AbstractSet[str]:
+    async def _notes_on(self, parent: Parent, markers: set[str]) -> dict[str, Standing]:
         try:
             return await notes.standing(self._send, parent, markers)
         except RefusedError:
-            return set()
+            return {}
+
+    async def _withdraw(self, note_id: str) -> None:
+        """Take back the younger twin: everybody agrees which one that is, and nobody else writes such markers.
+
+        Raises what will pass; a right that is missing leaves it standing.
+        """
+        with suppress(RefusedError):
+            try:
+                await notes.withdraw(self._send, note_id)
+            except HaltedError as error:
+                if error.code.startswith("TOKEN_"):
+                    raise
 
     def _marker(self, delivery: Delivery) -> str:
         is_dialog = self._policy is NotePolicy.PER_DIALOG
@@ -402,7 +437,7 @@ class ZohoSink:
     def _unanswered(self, deliveries: Sequence[Delivery], error: SyncError) -> list[StageOutcome]:
         if isinstance(error, TransientError) and error.wrote_maybe:
             late_s = self._late_effect_s if error.late_s is None else error.late_s
-            until = asyncio.get_running_loop().time() + late_s
+            until = _now() + late_s
             self._quiet.update({self._marker(delivery): until for delivery in deliveries if late_s})
         return [outcome_of_error(error, Stage.NOTE)] * len(deliveries)
 
@@ -422,6 +457,10 @@ class ZohoSink:
             del written[delivery.event.message_id]
             if not written:
                 del self._written[dialog_of(delivery)]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _is_lost_link(answer: RowAnswer) -> bool:

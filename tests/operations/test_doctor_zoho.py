@@ -80,7 +80,7 @@ async def test_each_missing_scope_is_found(zoho: SandboxServer, scope: str, tell
     client_id = settings.secret("ZOHO_CLIENT_ID").get() or ""
     token = zoho.engine.accounts.issue_refresh_token(client_id, others)
     found = await findings_of(settings_of(zoho, ZOHO_REFRESH_TOKEN=token))
-    if scope == "ZohoCRM.modules.leads.DELETE" and not tells_scopes:
+    if scope.endswith(".DELETE") and not tells_scopes:
         return
     named = [item for code, item in found.items() if code in ("zoho.scopes.missing", "zoho.scopes.lesser")]
     assert any(scope in item.facts["scopes"] for item in named)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tests.simulation.wire import Wire
 
 SETTLED_S = 60.0
+NOTE_WAITED_FOR_S = 30.0
+"""So long the next owner of a message waits for a note that may be on its way."""
+USER_RACE_S = 15.0
 POISON, SKIP, EVENT = "poison", "skip", "event"
 
 
@@ -51,6 +54,15 @@ class Ledger:
             self.places_of[expected.message_id].append(place)
 
 
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A partition's offset was stored."""
+
+    at_s: float
+    partition: int
+    offset: int
+
+
 class Oracle:
     """Watches each commit while it happens, and judges the whole at the end."""
 
@@ -70,10 +82,11 @@ class Oracle:
         self._messages: dict[str, str] = {}
         self._notes: set[str] = set()
         self._oldest: dict[str, str] = {}
-        self._letters: Counter[tuple[int, int]] = Counter()
+        self._letters: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
         self._note_letters: set[str] = set()
         self._checked = [0] * len(broker.log)
-        self._late_from = [float("inf")] * len(broker.log)
+        self._commits: list[_Moved] = []
+        self._late_commits: list[_Moved] = []
         broker.on_commit = self.committed
         broker.on_late_commit = self.committed_late
         broker.on_letter = self.lettered
@@ -82,7 +95,7 @@ class Oracle:
 
     def lettered(self, letter: Letter) -> None:
         """A dead letter was stored."""
-        self._letters[letter.place] += 1
+        self._letters[letter.place].append(self.broker.loop.time())
         expected = self.ledger.records.get(letter.place)
         if expected is not None and letter.header("dlq.stage") == "note":
             self._note_letters.add(self._marker(expected))
@@ -90,6 +103,7 @@ class Oracle:
     def committed(self, member: SimSource, offsets: Mapping[int, int]) -> None:
         """Nothing unsettled may lie before a committed offset."""
         self._read()
+        self._commits += self._moves(offsets)
         for partition, offset in offsets.items():
             for at in range(self._checked[partition], offset):
                 why = self._unsettled((partition, at), offsets)
@@ -101,8 +115,11 @@ class Oracle:
 
     def committed_late(self, offsets: Mapping[int, int]) -> None:
         """What lies behind these offsets is read again by somebody who may not know that it is suspect."""
-        for partition, offset in offsets.items():
-            self._late_from[partition] = min(self._late_from[partition], offset)
+        self._late_commits += self._moves(offsets)
+
+    def _moves(self, offsets: Mapping[int, int]) -> list[_Moved]:
+        now = self.broker.loop.time()
+        return [_Moved(now, partition, offset) for partition, offset in offsets.items()]
 
     def _read(self) -> None:
         self.engine.settle()
@@ -122,7 +139,7 @@ class Oracle:
 
     def _unsettled(self, place: tuple[int, int], offsets: Mapping[int, int]) -> str:
         expected = self.ledger.records[place]
-        if expected.kind == SKIP or self._letters[place]:
+        if expected.kind == SKIP or place in self._letters:
             return ""
         if expected.kind == POISON:
             return "poison without dead letter"
@@ -172,11 +189,11 @@ class Oracle:
                 self.violations.append(f"lost: {place[0]}/{place[1]} {why}")
 
     def _judge_letters(self) -> None:
-        for place, count in self._letters.items():
-            if count > 1 and place[1] >= self._late_from[place[0]]:
+        for place, moments in self._letters.items():
+            if len(moments) > 1 and self._came_back_late(place, moments):
                 self.excused["dead letter after a commit came late"] += 1
-            elif count > 1:
-                self.violations.append(f"dead letter {place} {count} times")
+            elif len(moments) > 1:
+                self.violations.append(f"dead letter {place} {len(moments)} times")
         for letter in self.broker.letters:
             raw = self.broker.log[letter.place[0]][letter.place[1]]
             kept = [pair for pair in letter.headers if not pair[0].startswith("dlq.")]
@@ -185,6 +202,18 @@ class Oracle:
                 self.violations.append(f"dead letter {letter.place} is not the record")
             if self.ledger.records[letter.place].kind == SKIP:
                 self.violations.append(f"dead letter {letter.place} of a record to be skipped")
+
+    def _came_back_late(self, place: tuple[int, int], moments: list[float]) -> bool:
+        """Before each dead letter after the first, a late commit had moved the offset back, and nobody passed since."""
+        return all(
+            any(self._was_moved_back(place, late, second) for late in self._late_commits) for second in moments[1:]
+        )
+
+    def _was_moved_back(self, place: tuple[int, int], late: _Moved, until_s: float) -> bool:
+        partition, at = place
+        passed = (move for move in self._commits if late.at_s < move.at_s < until_s)
+        is_before = late.at_s < until_s and late.partition == partition and late.offset <= at
+        return is_before and not any(move.partition == partition and move.offset > at for move in passed)
 
     def _rows(self, module: str) -> list[Any]:
         org = self.engine.org
@@ -217,8 +246,8 @@ class Oracle:
         for marker, rows in by_marker.items():
             if len(rows) < 2:
                 continue
-            if any(self._is_late(row.id) for row in rows):
-                self.excused["note that Zoho made after its caller had gone"] += 1
+            if any(self._is_late(row.id) and self._took_s(row.id) > NOTE_WAITED_FOR_S for row in rows):
+                self.excused["note that Zoho made long after its caller had gone"] += 1
             elif self._has_moved(rows):
                 self.excused["note of a person to whom a user gave a second record"] += 1
             else:
@@ -237,6 +266,11 @@ class Oracle:
         """Zoho made it when nobody waited for the answer any more."""
         effect = self._create_effect(record_id)
         return effect.call in self.wire.fates and effect.at_s > self.wire.fates[effect.call].left_at()
+
+    def _took_s(self, record_id: str) -> float:
+        """From the call to its effect."""
+        effect = self._create_effect(record_id)
+        return effect.at_s - self.wire.fates[effect.call].sent_at
 
     def _is_lost_in_a_race(self, record_id: str, rows: list[Any]) -> bool:
         """Its answer was lost while another process created the same person."""
@@ -299,8 +333,8 @@ class Oracle:
             self.violations.append(f"person {person} {len(rows)} times: {[self._made(row.id) for row in rows]}")
 
     def _is_hidden(self, rows: list[Any], made: list[Any]) -> bool:
-        """A user made a record in the same minute, or in a form that the search index did not show yet."""
-        lag_s = max(60.0, self.engine.config.search_lag_s[1])
+        """A user made a record while we looked and created, or in a form that the search index did not show yet."""
+        lag_s = max(USER_RACE_S, self.engine.config.search_lag_s[1])
         theirs = [row for row in rows if row not in made]
         created_at_s = max(self._create_effect(row.id).at_s for row in made)
         return any(created_at_s - lag_s < row.modified_at_s <= created_at_s for row in theirs)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
 from consumer.core.model import Delivered, NotePolicy, Rejected
-from sandbox.zoho import Answer, Drop, DropKind, FailRow, Garble, LateEffect, Throttle
+from sandbox.zoho import Answer, Drop, DropKind, FailRow, Garble, LateEffect, Slow, Throttle
 from tests.zoho.room import Client, World, delivery, number, run
 
 
@@ -181,6 +182,126 @@ def test_an_unclear_answer_to_a_note_makes_no_second_one(action: Any, policy: No
         await asyncio.sleep(100)
         assert len(world.dump("Notes")) == 3
         assert world.engine.violations() == []
+
+    run(scenario())
+
+
+def redelivered(items: list[Any]) -> list[Any]:
+    """What an earlier owner of the partition may have written."""
+    for item in items:
+        item.may_exist = True
+        item.record = replace(item.record, may_repeat=True)
+    return items
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_note_of_a_process_that_is_gone_may_come_late(policy: NotePolicy) -> None:
+    """Whoever gets the message next waits for it, however soon the process before it ended."""
+
+    async def scenario() -> None:
+        world = World()
+        world.fault(LateEffect(effect_after_s=20, how=DropKind.HANG), operation="notes.create")
+        first = asyncio.create_task(Client(world, note_policy=policy).deliver(dialog(1, number(1))))
+        while not world.operations()["notes.create"]:
+            await asyncio.sleep(0.1)
+        first.cancel()
+        await Client(world, note_policy=policy).deliver(redelivered(dialog(1, number(1))))
+        await asyncio.sleep(100)
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_message_on_two_partitions_has_one_note(policy: NotePolicy) -> None:
+    """Two processes hold it at once, and Zoho makes the one that wrote it wait with its note."""
+
+    async def scenario() -> None:
+        world = World()
+        world.fault(Throttle(), operation="notes.create", times=3)
+        clients = [Client(world, note_policy=policy) for _ in range(2)]
+        await clients[0].parent(number(1))
+        await asyncio.gather(*(client.deliver(dialog(1, number(1))) for client in clients))
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_of_two_notes_made_in_the_same_moment_the_younger_is_taken_back(policy: NotePolicy) -> None:
+    """Two processes find a message of a third one without its note, and both make up for it."""
+
+    async def scenario() -> None:
+        world = World()
+        gone = Client(world, note_policy=policy)
+        [lost] = dialog(1, number(1))
+        [lost.parent] = await gone.sink.resolve([lost])
+        await gone.sink.write_messages([lost])
+        clients = [Client(world, note_policy=policy) for _ in range(3)]
+        world.fault(Slow(extra_s=5.0), operation="notes.create")
+        await asyncio.gather(*(client.deliver(redelivered(dialog(1, number(1)))) for client in clients))
+        assert world.operations()["notes.create"] > 1
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
+def test_without_the_right_to_delete_notes_a_twin_stays_and_holds_nothing_up() -> None:
+    """The scope is optional."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        await client.deliver(dialog(1, number(1)))
+        [note] = world.dump("Notes")
+        fields = ("Note_Title", "Note_Content", "Parent_Id")
+        world.step("insert", module="Notes", records=[{name: note[name] for name in fields}])
+        world.fault(
+            Answer(status=401, body={"code": "OAUTH_SCOPE_MISMATCH", "details": {}, "message": "", "status": "error"}),
+            operation="notes.delete_one",
+            times=None,
+        )
+        outcome = await Client(world).deliver(redelivered(dialog(1, number(1))))
+        assert outcome == [Delivered()]
+        assert len(world.dump("Notes")) == 2
+
+    run(scenario())
+
+
+def test_notes_that_a_merge_brought_together_both_stay() -> None:
+    """They were made long apart: nobody's race, but what people did."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world).deliver(dialog(1, number(1)))
+        [note] = world.dump("Notes")
+        await asyncio.sleep(3600)
+        fields = ("Note_Title", "Note_Content", "Parent_Id")
+        world.step("insert", module="Notes", records=[{name: note[name] for name in fields}])
+        await Client(world).deliver(redelivered(dialog(1, number(1))))
+        assert len(world.dump("Notes")) == 2
+
+    run(scenario())
+
+
+def test_a_replayed_message_has_its_note_at_once() -> None:
+    """Its note was refused by a clear answer: none is on its way."""
+
+    async def scenario() -> None:
+        world = World()
+        world.fault(
+            FailRow(code="INVALID_DATA", index=0, details={"api_name": "Note_Content"}), operation="notes.create"
+        )
+        [outcome] = await Client(world).deliver(dialog(1, number(1)))
+        assert isinstance(outcome, Rejected)
+        [again] = dialog(1, number(1))
+        again.record = replace(again.record, headers=(("dlq.replays", b"1"),))
+        client = Client(world)
+        await client.sink.resolve([again])
+        again.parent = await client.parent(number(1))
+        await client.sink.write_messages([again])
+        assert await client.sink.write_notes([again]) == [Delivered()]
+        assert len(world.dump("Notes")) == 1
 
     run(scenario())
 

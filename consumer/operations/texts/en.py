@@ -625,6 +625,7 @@ TEXTS: dict[str, Text] = {
     "scope.ZohoCRM.modules.custom.UPDATE": Text("write message records again without a second one"),
     "scope.ZohoCRM.modules.notes.READ": Text("see whether a note is there"),
     "scope.ZohoCRM.modules.notes.CREATE": Text("write notes"),
+    "scope.ZohoCRM.modules.notes.DELETE": Text("take back a note that two processes made at once"),
     "scope.ZohoCRM.coql.READ": Text("look up many numbers in one call"),
     "scope.ZohoSearch.securesearch.READ": Text("find numbers written in other ways"),
     "scope.ZohoCRM.settings.fields.READ": Text("read fields and their lengths"),

@@ -623,6 +623,7 @@ TEXTS: dict[str, Text] = {
     "scope.ZohoCRM.modules.custom.UPDATE": Text("повторно записывать сообщение без дубля"),
     "scope.ZohoCRM.modules.notes.READ": Text("проверять, есть ли заметка"),
     "scope.ZohoCRM.modules.notes.CREATE": Text("создавать заметки"),
+    "scope.ZohoCRM.modules.notes.DELETE": Text("убрать заметку, созданную двумя процессами сразу"),
     "scope.ZohoCRM.coql.READ": Text("искать много номеров одним вызовом"),
     "scope.ZohoSearch.securesearch.READ": Text("находить номера в другом написании"),
     "scope.ZohoCRM.settings.fields.READ": Text("читать поля и их длины"),
