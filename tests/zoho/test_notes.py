@@ -232,7 +232,7 @@ def test_of_two_notes_made_in_the_same_moment_the_younger_is_taken_back(policy: 
     """Two processes find a message of a third one without its note, and both make up for it."""
 
     async def scenario() -> None:
-        world = World()
+        world = World({"effect_at": "finish"})
         gone = Client(world, note_policy=policy)
         [lost] = dialog(1, number(1))
         [lost.parent] = await gone.sink.resolve([lost])
