@@ -26,6 +26,8 @@ class Batcher(Generic[T]):
         self._linger_s = linger_s
         self._urgent: deque[tuple[T, float]] = deque()
         self._bulk: deque[tuple[T, float]] = deque()
+        self._bulk_claim = 0
+        """Of a row, in parts of `_BULK_SHARE`: small batches owe bulk a row only now and then."""
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._bulk)
@@ -43,8 +45,9 @@ class Batcher(Generic[T]):
 
     def take(self) -> list[T]:
         """The next batch, at most `max_records` rows; empty when nothing is queued."""
-        kept_for_bulk = min(len(self._bulk), -(-self._max_records // _BULK_SHARE))
-        urgent = min(len(self._urgent), max(1, self._max_records - kept_for_bulk))
+        self._bulk_claim += self._max_records
+        claimed, self._bulk_claim = divmod(self._bulk_claim, _BULK_SHARE)
+        urgent = min(len(self._urgent), self._max_records - min(claimed, len(self._bulk)))
         bulk = min(len(self._bulk), self._max_records - urgent)
         return [lane.popleft()[0] for lane, count in ((self._urgent, urgent), (self._bulk, bulk)) for _ in range(count)]
 
