@@ -37,8 +37,8 @@ from tests.e2e.stage import CANARY, Stage, message, soon
 from tests.fakes import FakeDeadLetters, FakeSink, FakeSource
 from tests.kafka_server.cluster import Broker
 
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = "b7ad6b7169203331"
+TRACE = "ab" * 16
+PARENT = "cd" * 8
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01".encode()
 CONTEXT: Headers = (("traceparent", TRACEPARENT), ("tracestate", b"shop=1"))
 KEY = b"canary-key-31c"
