@@ -3,10 +3,12 @@
 Renders every overlay and checks the rendered resources, for it is them that a cluster gets: schemas, policies, alerts,
 the dashboard's queries; and lints Dockerfile and compose.yaml.  The checkers live in environments of their own under
 .cache/checks, locked like everything else.  What cannot be had is said in one line; where CI is set, it is a failure.
+With --server all of it is given to a real API server, too (tools/apiserver.py).
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
@@ -22,6 +24,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from consumer.telemetry.metrics import Metrics
+from tools.apiserver import admit
 from tools.checks import CACHE, ROOT, Failed, Unavailable, call, environment, output, run
 
 if TYPE_CHECKING:
@@ -35,7 +38,11 @@ LEAST_POLICIES = 50
 
 def main() -> int:
     """Run every check; 0 when all held."""
-    checks: tuple[Callable[[Path], str], ...] = (schemas, policies, dockerfile, compose, metrics, alerts)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", action="store_true", help="also on a real API server, which may have to be built")
+    is_served = parser.parse_args().server
+    checks: list[Callable[[Path], str]] = [schemas, policies, dockerfile, compose, metrics, alerts]
+    checks += [server] if is_served else []
     with tempfile.TemporaryDirectory(prefix="zoho-sync-manifests-") as folder:
         try:
             render(Path(folder))
@@ -123,6 +130,13 @@ def alerts(folder: Path) -> str:
     output(_promtool(), "test", "rules", str(folder / "tests.yaml"))
     tests: list[Any] = yaml.safe_load((folder / "tests.yaml").read_text("utf-8"))["tests"]
     return f"{sum(len(group['rules']) for group in rules['groups'])} rules, {len(tests)} tests"
+
+
+def server(folder: Path) -> str:
+    """Every overlay, applied to a real API server with its admission."""
+    own = folder / "server"
+    own.mkdir()
+    return admit([folder / f"{overlay}.yaml" for overlay in OVERLAYS], own)
 
 
 # --- tools ----------------------------------------------------------------------------------------------
