@@ -221,7 +221,7 @@ def explain(
         settings = _settings()
         found = _run(_explain(settings, message_id, since))
         show_explanation(terminal, found, settings, is_revealed=reveal)
-        if found.outcome(settings)[0] in ("unknown", "not_in_zoho", "untold"):
+        if found.outcome(settings)[0] in ("unknown", "not_in_zoho", "not_in_kafka", "untold"):
             raise typer.Exit(1)
 
 
@@ -274,8 +274,13 @@ def desk_of(settings: Settings) -> Desk:
 def _wanted(
     reasons: list[str] | None, stages: list[str] | None, ids: list[str] | None, since: str | None, until: str | None
 ) -> Wanted:
+    from consumer.core.model import Stage  # noqa: PLC0415
     from consumer.operations.dlq.letters import Wanted  # noqa: PLC0415
+    from consumer.operations.errors import OperationError  # noqa: PLC0415
 
+    known = [*map(str, Stage), "unknown"]
+    if strange := [stage for stage in stages or () if stage.casefold() not in known]:
+        raise OperationError("dlq.bad_stage", text=strange[0][:40], known=", ".join(known))
     return Wanted(tuple(reasons or ()), tuple(stages or ()), tuple(ids or ()), moment(since), moment(until))
 
 
@@ -298,7 +303,7 @@ def dlq_list(
 
         wanted = _wanted(reason, stage, message_id, since, until)
         found = _run(survey(desk_of(_settings()), wanted, max_replays=max_replays))
-        show_survey(terminal, found, limit=limit)
+        show_survey(terminal, found, limit=limit, is_filtered=wanted.is_filtered)
 
 
 @dlq_cli.command("show")

@@ -91,7 +91,7 @@ class Explanation:
         if not self.is_kafka_read:
             return ("untold", {"detail": self.zoho_error}) if self.zoho_error else ("not_in_zoho", {})
         if not self.occurrences:
-            return "unknown", {}
+            return ("not_in_kafka", {"detail": self.zoho_error}) if self.zoho_error else ("unknown", {})
         return ("unsure", {"detail": self.zoho_error}) if self.zoho_error else ("vanished", {})
 
     @property

@@ -125,10 +125,15 @@ def _dead_rows(lang: Lang, found: Explanation) -> list[tuple[str, str]]:
     ]
 
 
+def _unasked(lang: Lang, code: str) -> str:
+    known = {"ZOHO_NOT_SET": "not_set", "NOT_ASKABLE": "not_askable"}
+    return phrase(lang, f"explain.unasked.{known.get(code, 'error')}", code=code)
+
+
 def _zoho_rows(lang: Lang, found: Explanation, is_revealed: bool) -> list[tuple[str, str]]:
     in_zoho = found.in_zoho
     if in_zoho is None:
-        return [("Zoho", found.zoho_error)] if found.zoho_error else []
+        return [("Zoho", _unasked(lang, found.zoho_error))] if found.zoho_error else []
     rows = [(phrase(lang, "explain.record"), f"{in_zoho.record_id} {in_zoho.created_at}")]
     if in_zoho.parent is not None:
         rule = phrase(lang, f"explain.rule.{in_zoho.rule}", candidates=in_zoho.candidates)

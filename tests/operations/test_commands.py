@@ -78,6 +78,16 @@ async def test_lists_in_a_pipe_and_for_machines(shell: Shell, letters: Letters) 
     assert (code, json.loads(out)["count"]) == (0, 0)
 
 
+async def test_a_filter_that_cannot_fit_is_told(shell: Shell, letters: Letters) -> None:
+    """A mistyped stage is an error with the ones that there are; a filter that fits nothing is no empty topic."""
+    await letters.write([event("a")])
+    code, out, err = await shell.run("dlq", "list", "--stage", "leed")
+    assert (code, out) == (1, "")
+    assert "parse, lead, message, note" in err
+    code, _, err = await shell.run("dlq", "list", "--stage", "note")
+    assert (code, "fits" in err) == (0, True)
+
+
 async def test_shows_nothing_about_people_unless_asked(shell: Shell, letters: Letters) -> None:
     """Phone and text appear with --reveal only."""
     await letters.write([event("a")], key=b"79161234567")

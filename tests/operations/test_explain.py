@@ -12,7 +12,7 @@ from consumer.app import Service
 from consumer.operations.commands import _explain as explain
 from consumer.operations.commands import desk_of
 from consumer.operations.explain import Explanation, ask_kafka, ask_zoho
-from consumer.operations.explain_view import explanation_json, show_explanation
+from consumer.operations.explain_view import explanation_json, rows_of, show_explanation
 from consumer.operations.scopes import scope_names
 from consumer.operations.terminal import Terminal
 from consumer.operations.zoho_desk import zoho_desk
@@ -138,6 +138,16 @@ async def test_never_calls_unknown_what_it_could_not_look_for(without_kafka: Set
     zoho.engine.steps.run("revoke_refresh_token", {"token": token})
     found = await explain(without_kafka, "a", "7d")
     assert found.outcome(without_kafka) == ("untold", {"detail": "TOKEN_INVALID_CODE"})
+
+
+async def test_does_not_speak_for_zoho(settings: Settings, zoho: SandboxServer) -> None:
+    """A message that is not in the topics is not called unknown while Zoho could not be asked."""
+    zoho.engine.steps.run("revoke_refresh_token", {"token": settings.secret("ZOHO_REFRESH_TOKEN").get()})
+    found = await explain(settings, "a", "7d")
+    assert found.outcome(settings) == ("not_in_kafka", {"detail": "TOKEN_INVALID_CODE"})
+    [(title, text)] = rows_of("en", found, is_revealed=False)
+    assert title == "Zoho"
+    assert "zoho-sync doctor" in text
 
 
 async def test_one_topic_that_is_missing_leaves_the_other(broker: Broker, settings: Settings) -> None:

@@ -131,6 +131,11 @@ class Wanted:
         )
 
     @property
+    def is_filtered(self) -> bool:
+        """Is any condition set?"""
+        return any((self.reasons, self.stages, self.message_ids, self.since, self.until))
+
+    @property
     def since_ms(self) -> int | None:
         """`since` in Kafka's unit."""
         return int(self.since.timestamp() * 1000) if self.since else None

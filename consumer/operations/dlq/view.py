@@ -32,13 +32,13 @@ def age(moment: datetime | None, now: datetime) -> str:
     return f"{seconds}s"
 
 
-def show_survey(terminal: Terminal, survey: Survey, *, limit: int | None) -> None:
+def show_survey(terminal: Terminal, survey: Survey, *, limit: int | None, is_filtered: bool = False) -> None:
     """Groups with counts and ages."""
     if terminal.is_json:
         terminal.json(survey.as_json())
         return
     if not survey.groups:
-        terminal.note(phrase(terminal.lang, "dlq.empty"))
+        terminal.note(phrase(terminal.lang, "dlq.none_fits" if is_filtered else "dlq.empty"))
         return
     now = datetime.now(UTC)
     groups = survey.groups[:limit]

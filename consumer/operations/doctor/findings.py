@@ -54,8 +54,8 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
     ),
     "links": ("links", "zoho.org", "zoho.hosts", "zoho.token", "zoho.api"),
     "leads": (
-        "environment", "kafka.connection", "zoho.token", "zoho.api", "zoho.scopes", "zoho.leads", "zoho.lead_source",
-        "zoho.assignment_rule", "zoho.user", "kafka.group",
+        "environment", "kafka.connection", "kafka.topic", "zoho.token", "zoho.api", "zoho.scopes", "zoho.leads",
+        "zoho.lead_source", "zoho.assignment_rule", "zoho.user", "kafka.group",
     ),
 }  # fmt: skip
 """The three complaints of whoever sets this up, and the checks that can explain them."""

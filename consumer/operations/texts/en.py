@@ -58,6 +58,12 @@ TEXTS: dict[str, Text] = {
         "The records were sent; the next replay sends the last of them once more, which writes nothing twice.",
         "Give the Kafka user the right READ on the group …-dlq-replay, then run the replay again.",
     ),
+    "dlq.bad_stage": Text(
+        "“{text}” is no stage.",
+        "Nothing would fit it, which looks like an empty topic.",
+        "Write one of: {known}.",
+    ),
+    "dlq.none_fits": Text("No dead letter fits; without a filter all of them are shown."),
     "dlq.empty": Text("No dead letters."),
     "dlq.summary": Text("Dead letters: {count}; waiting for a replay: {waiting}."),
     "dlq.masked": Text("Phone and text are masked; --reveal shows them."),
@@ -834,6 +840,14 @@ TEXTS: dict[str, Text] = {
     "explain.vanished": Text(
         "It was settled, but Zoho has no record of it: was it deleted there, or sent before the service's first start?",
     ),
+    "explain.not_in_kafka": Text(
+        "It is not in the topics (as far back as they were searched), and Zoho could not be asked ({detail}).",
+    ),
+    "explain.unasked.not_set": Text("was not asked: its credentials are not set. Run `zoho-sync auth`."),
+    "explain.unasked.not_askable": Text(
+        "was not asked: the id holds characters that cannot stand in a question to it. Search for Message_ID in the module itself.",
+    ),
+    "explain.unasked.error": Text("could not be asked ({code}). `zoho-sync doctor` tells what to mend."),
     "explain.unsure": Text("It was settled; Zoho could not be asked ({detail})."),
     "explain.unknown": Text(
         "There is no trace of it: not in the topics (as far back as they were searched), not in Zoho. Compare the id with the messaging platform.",
