@@ -200,6 +200,8 @@ async def _check_service(root: Path, config: dict[str, Any]) -> None:
             (CACHE / "metrics.txt").write_text(await _get(f"{url}/metrics"), "utf-8")
             os.kill(pid, signal.SIGTERM)
             _expect("SIGTERM ends process 1 with 0", await asyncio.wait_for(run.wait(), TIMEOUT_S) == 0)
+            told = (CACHE / "service.log").read_text("utf-8")
+            _expect("it traces where a variable asks for it", '{"name": "batch note"' in told)
 
 
 def _environment(servers: str, zoho: dict[str, str], url: str) -> dict[str, str]:
@@ -212,6 +214,7 @@ def _environment(servers: str, zoho: dict[str, str], url: str) -> dict[str, str]
         "KAFKA_BOOTSTRAP_SERVERS": servers,
         "KAFKA_PRODUCER_IDEMPOTENCE": "false",
         "SYNC_MESSAGES_SINCE": "2026-01-01T00:00:00+00:00",
+        "OTEL_TRACES_EXPORTER": "console",
         "HTTP_HOST": "127.0.0.1",
         "HTTP_PORT": url.rpartition(":")[2],
     }
