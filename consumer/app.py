@@ -433,6 +433,7 @@ async def run_service(
         url = await _listening(server, settings)
         _handle_signals(stop, recorder)
         recorder.log("app.service_started", version=__version__, is_enabled=settings.zoho_crm_enabled, http=url)
+        recorder.log("app.settings_read", changed=settings.changed())
         on_ready(url)
         if service is None:
             await stop.wait()

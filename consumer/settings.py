@@ -300,6 +300,15 @@ class Settings(BaseSettings):
         center = datacenters.of_api_domain(self.zoho_api_domain)
         return self.zoho_crm_url or (center.crm if center else self.zoho_api_domain)
 
+    def changed(self) -> dict[str, str]:
+        """What is not as by default, by variable; of a secret only that it is set."""
+        values = ((name, getattr(self, name), field.default) for name, field in type(self).model_fields.items())
+        return {
+            name.upper(): "***" if isinstance(value, SecretStr) else str(value)
+            for name, value, default in values
+            if value != default
+        }
+
     def secret(self, name: str) -> Secret:
         """A secret by its variable's name."""
         value: SecretStr | None = getattr(self, name.lower())

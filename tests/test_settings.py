@@ -102,3 +102,16 @@ def test_msk_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     region, package = refusal(**MSK)
     assert region.startswith("AWS_REGION: is required")
     assert "pip install 'zoho-sync[msk]'" in package
+
+
+def test_what_is_set_can_be_told() -> None:
+    """What differs from the defaults is told by variable, and of a secret only that there is one."""
+    told = settings(kafka_bootstrap_servers="127.0.0.1:9092", batch_max_records=50, log_level="info").changed()
+    assert told == {
+        "ZOHO_CRM_ENABLED": "True",
+        "ZOHO_CLIENT_ID": "***",
+        "ZOHO_CLIENT_SECRET": "***",
+        "ZOHO_REFRESH_TOKEN": "***",
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
+        "BATCH_MAX_RECORDS": "50",
+    }
