@@ -23,7 +23,7 @@ from aiohttp import web
 from consumer.core import datacenters
 from consumer.core.errors import SyncError, TransientError
 from consumer.operations.errors import OperationError
-from consumer.operations.zoho_desk import Traffic, new_session
+from consumer.operations.zoho_desk import Traffic, new_session, org_id_of
 from consumer.zoho.api import Call, Operation
 from consumer.zoho.auth import HttpTokenEndpoint, with_token
 from consumer.zoho.http import HttpSend
@@ -187,8 +187,10 @@ async def _organisation(send: HttpSend, grant: Grant, host: str) -> Connected:
     except SyncError as error:
         return Connected(grant, grant.api_domain, org_error=error.code)
     rows = reply.body.get("org") if reply.body else None
-    org = rows[0] if isinstance(rows, list) and rows else {}
-    org_id = str(org.get("domain_name") or f"org{org.get('zgid')}")
+    org = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
+    org_id = org_id_of(org)
+    if org_id is None:
+        return Connected(grant, grant.api_domain, org_error="EMPTY_ANSWER")
     return Connected(grant, host, org_id, str(org.get("company_name") or ""))
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from consumer.core.errors import HaltedError, SyncError
+from consumer.core.errors import SyncError
 from consumer.operations import blueprint
 from consumer.operations.blueprint import MESSAGE_FIELDS, FieldSpec
 from consumer.operations.doctor.modules import picklist
@@ -78,8 +78,9 @@ async def plan(desk: ZohoDesk, module: str) -> SetupPlan:
 
 def failure(error: SyncError) -> OperationError:
     """Zoho's trouble in the words of the catalogue."""
-    advice = error.advice if isinstance(error, HaltedError) else ""
-    return OperationError("zoho.failed", code=error.code, advice=advice or "zoho-sync doctor")
+    if error.code == "TOKEN_THROTTLED":
+        return OperationError("auth.throttled")
+    return OperationError("zoho.failed", code=error.code)
 
 
 def _steps(rows: dict[str, dict[str, Any]]) -> list[Step]:

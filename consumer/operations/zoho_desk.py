@@ -23,7 +23,7 @@ from consumer.zoho.http import HttpSend
 from consumer.zoho.layers import Turnstile, limited, retried
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from types import SimpleNamespace
 
     from consumer.settings import Settings
@@ -123,6 +123,12 @@ def _ahead_s(date: str | None, now: float) -> float | None:
         return parsedate_to_datetime(date).timestamp() - now if date else None
     except ValueError:
         return None
+
+
+def org_id_of(org: Mapping[str, Any]) -> str | None:
+    """The organisation as links name it (`org…`), from its row of `/org`; None when the row does not tell."""
+    number = org.get("zgid")
+    return str(org.get("domain_name") or "") or (f"org{number}" if number else None)
 
 
 def bounded(send: Send, *, patience_s: float) -> Send:

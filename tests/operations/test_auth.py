@@ -15,6 +15,7 @@ from consumer.operations.auth import Client, Redirected
 from consumer.operations.errors import OperationError
 from consumer.operations.scopes import scope_names
 from consumer.settings import load_settings
+from sandbox.zoho.faults import Action, Answer, Drop, Fault, Match
 from sandbox.zoho.server import SandboxServer
 
 SCOPES = scope_names(load_settings(_env_file=None), with_setup=False)
@@ -57,6 +58,25 @@ async def test_connects(zoho: SandboxServer) -> None:
     connected = await auth.connect(client, await code_of(zoho, client))
     assert (connected.org_id, connected.company) == ("org808232144", "Sandbox Company")
     assert set(zoho.engine.accounts.refresh_tokens[connected.grant.refresh_token].scopes) == set(SCOPES)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Drop(commit=False),
+        Answer(status=404),
+        Answer(status=200, body={"org": []}),
+        Answer(status=200, body={"org": [{}]}),
+    ],
+)
+async def test_connects_without_the_organisation(zoho: SandboxServer, action: Action) -> None:
+    """Where Zoho does not tell the organisation, the token is kept all the same, and no id is made up."""
+    zoho.engine.faults.add(Fault(action=action, match=Match(path=r"/org\?"), times=None))
+    client = client_of(zoho)
+    connected = await auth.connect(client, await code_of(zoho, client))
+    assert connected.org_error
+    assert "ZOHO_ORG_ID" not in auth.variables(client, connected)
+    assert auth.variables(client, connected)["ZOHO_REFRESH_TOKEN"] in zoho.engine.accounts.refresh_tokens
 
 
 async def test_a_code_of_a_self_client_connects(zoho: SandboxServer) -> None:

@@ -171,6 +171,7 @@ ORG_TROUBLES: list[tuple[str, Action]] = [
     ("bare 401", Answer(status=401)),
     ("unknown code", Answer(status=400, body={"code": "NEVER_HEARD_OF", "status": "error", "details": {}})),
     ("no rows", Answer(status=200, body={"org": []})),
+    ("a row without id", Answer(status=200, body={"org": [{"company_name": "C"}]})),
 ]
 
 

@@ -7,6 +7,7 @@ import pytest
 from consumer.operations import setup
 from consumer.operations.blueprint import MESSAGE_FIELDS
 from consumer.operations.errors import OperationError
+from consumer.operations.texts import LANGS, Lang, text_of
 from consumer.operations.zoho_desk import zoho_desk
 from consumer.settings import Settings
 from sandbox.zoho.faults import Action, Answer, Drop, Fault, Match
@@ -80,6 +81,17 @@ async def test_a_token_without_the_right_is_told(zoho: SandboxServer) -> None:
     for scope in ("ZohoCRM.settings.fields.READ", "ZohoCRM.settings.modules.READ"):
         zoho.engine.steps.run("grant_scope", {"scope": scope})
     assert await failure(settings_of(zoho)) == "setup.no_scope"
+
+
+@pytest.mark.parametrize("lang", LANGS)
+async def test_a_zoho_that_cannot_be_asked_is_told(zoho: SandboxServer, lang: Lang) -> None:
+    """A dead token sends to the doctor, too many tokens to a pause, each in the reader's own language."""
+    zoho.engine.configure(access_tokens_per_window=0)
+    throttled = await failure(settings_of(zoho))
+    zoho.engine.steps.run("revoke_refresh_token", {})
+    revoked = await failure(settings_of(zoho))
+    assert (throttled, revoked) == ("auth.throttled", "zoho.failed")
+    assert "zoho-sync doctor" in text_of(lang, revoked, {"code": "TOKEN_INVALID_CODE"}).fix
 
 
 async def test_duplicates_that_stand_are_told(zoho: SandboxServer) -> None:

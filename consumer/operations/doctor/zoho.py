@@ -11,6 +11,7 @@ from consumer.core import datacenters
 from consumer.core.errors import HaltedError, SyncError, TransientError
 from consumer.operations.doctor.findings import Finding, failed, ok, unchecked, warning
 from consumer.operations.scopes import Scope, covers, needed_scopes
+from consumer.operations.zoho_desk import org_id_of
 from consumer.zoho.api import Call, Operation
 from consumer.zoho.auth import HttpTokenEndpoint
 from consumer.zoho.metadata import read_modules, read_org
@@ -166,11 +167,11 @@ async def _other_host(desk: ZohoDesk, settings: Settings) -> str | None:
 
 def org_findings(settings: Settings, view: ZohoView) -> Iterator[Finding]:
     """The id for links, and what the edition allows."""
-    if not view.org:
+    right = org_id_of(view.org)
+    if right is None:
         yield warning("zoho.org", "unknown", detail=view.org_error)
         yield warning("zoho.credits", "edition_unknown", given=settings.zoho_max_concurrency)
         return
-    right = str(view.org.get("domain_name") or f"org{view.org.get('zgid')}")
     given = settings.zoho_org_id
     company = str(view.org.get("company_name") or "")
     if given is None:
