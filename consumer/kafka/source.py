@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from consumer.kafka.connection import KafkaConnection
 
 _Part = TypeVar("_Part")
+_FETCH_BYTES = 1024 * 1024
+"""Of one answer: thousands of records, several times in memory while it is read.  A larger batch still comes whole."""
 _PAUSE_AFTER_S = 5.0
 _ERROR_WAIT_S = 1.0
 _STOP_TIMEOUT_S = 10.0
@@ -200,8 +202,8 @@ class KafkaSource:
             heartbeat_interval_ms=int(min(3.0, config.session_timeout_s / 4) * 1000),
             rebalance_timeout_ms=int(config.rebalance_timeout_s * 1000),
             max_poll_interval_ms=int(config.max_poll_interval_s * 1000),
-            fetch_max_bytes=6 * 1024 * 1024,
-            max_partition_fetch_bytes=1024 * 1024,
+            fetch_max_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=_FETCH_BYTES,
             metadata_max_age_ms=int(config.metadata_max_age_s * 1000),
             **self._connection.options(),
         )
