@@ -12,6 +12,8 @@ _JOINER = "\u200d"
 
 def clean(text: str) -> str:
     """Without control characters and lone surrogates; line breaks and tabs stay."""
+    if text.isprintable():
+        return text
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

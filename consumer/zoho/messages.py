@@ -27,17 +27,15 @@ _PICKLISTS = ("Direction", "Origin", "Channel")
 
 def zoho_datetime(moment: datetime) -> str:
     """Zoho takes `±HH:MM`, and neither milliseconds nor `Z`."""
-    return moment.astimezone(UTC).replace(microsecond=0).isoformat()
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def row_of(delivery: Delivery, module: str, schema: Schema) -> dict[str, Any]:
     """The record as this organisation's module can take it: missing fields left out, texts cut with a mark."""
     row: dict[str, Any] = {UNIQUE_FIELD: delivery.event.message_id}
     for name, value in _values(delivery).items():
-        if value is not None and schema.has(module, name):
-            fitted = _fitted(module, name, value, schema)
-            if fitted is not None:
-                row[name] = fitted
+        if value is not None and (fitted := _fitted(module, name, value, schema)) is not None:
+            row[name] = fitted
     return row
 
 
@@ -47,21 +45,25 @@ def default_length(name: str) -> int:
 
 
 def _fitted(module: str, name: str, value: Any, schema: Schema) -> Any:
+    column = schema.column(module, name, default_length(name))
+    if column is None:
+        return None
     if isinstance(value, dict):
         return value
-    length = schema.length_of(module, name, default_length(name))
     if isinstance(value, list):
-        return fit_lines(value, length)
-    if name in _PICKLISTS:
-        option = schema.option_of(module, name, value)
-        return None if option is None else fit(option, length)
-    return fit(value, length)
+        return fit_lines(value, column.length)
+    option = column.spelled(value) if name in _PICKLISTS else value
+    if option is None:
+        schema.option_missing(module, name)
+        return None
+    return fit(option, column.length)
 
 
 def _values(delivery: Delivery) -> dict[str, Any]:
     event, parent = delivery.event, delivery.parent
+    sent_at = zoho_datetime(event.occurred_at)
     return {
-        "Name": title_of(event, delivery.phone),
+        "Name": _title(event, delivery.phone, sent_at),
         "Lead": {"id": parent.id} if parent and parent.module is Module.LEADS else None,
         "Contact": {"id": parent.id} if parent and parent.module is Module.CONTACTS else None,
         "Phone": delivery.phone,
@@ -70,18 +72,17 @@ def _values(delivery: Delivery) -> dict[str, Any]:
         "Origin": event.origin,
         "Campaign": _campaign(event),
         "Body": clean(event.text) if event.text else None,
-        "Sent_At": zoho_datetime(event.occurred_at),
+        "Sent_At": sent_at,
         "Media_URLs": [one_line(item.url) for item in event.attachments] or None,
         "Dialog_ID": event.dialog_id or None,
         "Agent": _agent(event),
     }
 
 
-def title_of(event: MessageEvent, phone: str) -> str:
+def _title(event: MessageEvent, phone: str, sent_at: str) -> str:
     """What a person sees in a list: who and when."""
     who = one_line(event.contact_name or "") or phone
-    moment = event.occurred_at.astimezone(UTC)
-    return f"{fit(who, 90)}, {moment:%Y-%m-%d %H:%M:%S}"
+    return f"{fit(who, 90)}, {sent_at[:10]} {sent_at[11:19]}"
 
 
 def _campaign(event: MessageEvent) -> str | None:

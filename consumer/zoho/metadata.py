@@ -31,6 +31,20 @@ class Field:
     lookup_module: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How a text gets into one field."""
+
+    length: int
+    """It is cut to this many characters."""
+    options: Mapping[str, str]
+    """Of a picklist: each option by its case-folded text; empty where any text will do."""
+
+    def spelled(self, text: str) -> str | None:
+        """The text as this organisation's picklist spells it; None when it has none like it."""
+        return self.options.get(text.casefold()) if self.options else text
+
+
 async def read_fields(send: Send, module: str) -> dict[str, Field]:
     """Fields by API name."""
     params = (("module", module),)
@@ -100,6 +114,7 @@ class Schema:
         self._fields: dict[str, dict[str, Field]] = {}
         self._good_until: dict[str, float] = {}
         self._learned: dict[tuple[str, str], int] = {}
+        self._columns: dict[tuple[str, str], Column | None] = {}
         self._told: set[tuple[str, str]] = set()
 
     async def load(self, module: str) -> None:
@@ -121,6 +136,7 @@ class Schema:
         self._fields[module] = fields
         self._good_until[module] = asyncio.get_running_loop().time() + _GOOD_S
         self._learned = {key: length for key, length in self._learned.items() if key[0] != module}
+        self._columns.clear()
 
     def _keep(self, module: str, error: SyncError) -> None:
         if module not in self._fields:
@@ -154,13 +170,21 @@ class Schema:
     def learn_length(self, module: str, field: str, length: int) -> None:
         """Zoho said that a text was too long for its field."""
         self._learned[module, field] = length
+        self._columns.clear()
 
-    def option_of(self, module: str, field: str, value: str) -> str | None:
-        """The picklist value as this organisation spells it; None when it has none like it."""
+    def column(self, module: str, field: str, default_length: int) -> Column | None:
+        """All of this at once, remembered for every message; None when the field is missing."""
+        key = (module, field)
+        if key not in self._columns:
+            self._columns[key] = self._column(module, field, default_length) if self.has(module, field) else None
+        return self._columns[key]
+
+    def _column(self, module: str, field: str, default_length: int) -> Column:
         known = (self.fields_of(module) or {}).get(field)
-        if known is None or not known.values:
-            return value
-        option = next((option for option in known.values if option.casefold() == value.casefold()), None)
-        if option is None:
-            self._tell(module, f"{field}: an option of its list")
-        return option
+        values = known.values if known is not None else ()
+        first_of_each = {value.casefold(): value for value in reversed(values)}
+        return Column(self.length_of(module, field, default_length), first_of_each)
+
+    def option_missing(self, module: str, field: str) -> None:
+        """A picklist has no option for a value of ours; told once."""
+        self._tell(module, f"{field}: an option of its list")
