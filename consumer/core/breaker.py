@@ -7,7 +7,7 @@ it is held for a moment, and a flood of them trips the breaker before its first 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, defaultdict, deque
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -29,22 +29,22 @@ class Breaker:
     def __init__(self, *, count: int, hold_s: float = 2.0) -> None:
         self._count = count
         self._hold_s = hold_s
-        self._outcomes: dict[TopicPartition, deque[bool]] = {}
-        self._rejected: dict[TopicPartition, int] = {}
+        self._outcomes: defaultdict[TopicPartition, deque[bool]] = defaultdict(deque)
+        self._rejected: Counter[TopicPartition] = Counter()
 
     def note(self, tp: TopicPartition, *, is_rejected: bool) -> None:
         """One more message was delivered (or skipped), or rejected."""
         if self._count == 0:
             return
-        outcomes = self._outcomes.setdefault(tp, deque())
+        outcomes = self._outcomes[tp]
         outcomes.append(is_rejected)
-        self._rejected[tp] = self._rejected.get(tp, 0) + is_rejected
+        self._rejected[tp] += is_rejected
         if len(outcomes) > self._count * 2:
             self._rejected[tp] -= outcomes.popleft()
 
     def release(self, tp: TopicPartition, *, held_s: float) -> Release:
         """What may be done with a rejection of this partition that has waited for `held_s`."""
-        rejected = self._rejected.get(tp, 0)
+        rejected = self._rejected[tp]
         others = len(self._outcomes.get(tp, ())) - rejected
         if self._count and rejected >= self._count and rejected > others:
             return Release.HALT

@@ -56,8 +56,8 @@ def decode(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Decoded
     """
     named = {name.lower(): content for name, content in headers}
     is_envelope = _text(named.get("content-type")).lower().startswith("application/cloudevents")
-    event_type = _text(named.get("ce_type", named.get("ce-type", MESSAGE_CREATED.encode())))
-    if not is_envelope and event_type != MESSAGE_CREATED:
+    event_type = named.get("ce_type", named.get("ce-type"))
+    if not is_envelope and event_type is not None and _text(event_type) != MESSAGE_CREATED:
         return Skip("other_event_type")
     return _unreadable(value) or _with_number(_event(value or b"", is_envelope=is_envelope))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from consumer.core.offsets import Ack
@@ -15,9 +15,8 @@ REPLAYS = "dlq.replays"
 """Header that counts how often a record was sent again from the dead-letter topic."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class TopicPartition:
-    """One partition of a topic."""
+class TopicPartition(NamedTuple):
+    """One partition of a topic: a tuple, for it is a key of look-ups that each record makes."""
 
     topic: str
     partition: int

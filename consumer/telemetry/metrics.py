@@ -27,9 +27,9 @@ class MetricKind(Enum):
     INFO = "info"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MetricDef:
-    """One row of the catalogue; `name` is without prefix and, for counters, without `_total`."""
+    """One row of the catalogue; `name` is without prefix and, for counters, without `_total`.  Equal only to itself."""
 
     name: str
     kind: MetricKind
