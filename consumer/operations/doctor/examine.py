@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from consumer.app import kafka_connection
 from consumer.core.datacenters import DATA_CENTERS, of_api_domain
 from consumer.operations.doctor import brokers, environment, modules, zoho
-from consumer.operations.doctor.findings import failed
 from consumer.operations.doctor.kafka import kafka_findings
 from consumer.operations.zoho_desk import zoho_desk
 
@@ -54,13 +53,18 @@ def _centers(settings: Settings, centers: Sequence[DataCenter] | None) -> Sequen
 async def _examine_kafka(settings: Settings, wall_clock: Callable[[], float]) -> AsyncGenerator[Finding, None]:
     if not settings.kafka_bootstrap_servers:
         return
-    if settings.is_plaintext_refused:
-        yield failed("kafka.connection", "plaintext_refused", protocol=settings.kafka_security_protocol)
-        return
-    topics = (settings.kafka_topic, settings.kafka_dlq_topic)
-    facts = await brokers.look(kafka_connection(settings), topics, settings.kafka_group_id)
-    for finding in kafka_findings(facts, settings, now=datetime.fromtimestamp(wall_clock(), UTC)):
+    for finding in kafka_findings(await _look(settings), settings, now=datetime.fromtimestamp(wall_clock(), UTC)):
         yield finding
+
+
+async def _look(settings: Settings) -> brokers.KafkaFacts:
+    """What may not be asked unencrypted is not asked."""
+    if settings.is_plaintext_refused:
+        servers = settings.kafka_bootstrap_servers or ""
+        refused = brokers.Obstacle("plaintext_refused", servers, settings.kafka_security_protocol)
+        return brokers.KafkaFacts(obstacles=[refused])
+    topics = (settings.kafka_topic, settings.kafka_dlq_topic)
+    return await brokers.look(kafka_connection(settings), topics, settings.kafka_group_id)
 
 
 async def _examine_zoho(

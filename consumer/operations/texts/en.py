@@ -231,7 +231,7 @@ TEXTS: dict[str, Text] = {
         "Ask for a TLS port, set KAFKA_SECURITY_PROTOCOL=SSL or SASL_SSL, and remove KAFKA_ALLOW_PLAINTEXT.",
     ),
     "kafka.connection.plaintext_refused": Text(
-        "the brokers are on other machines, and with {protocol} messages would travel unencrypted.",
+        "{server}: with {detail} messages would travel unencrypted to other machines.",
         "The service does not start, and nothing was asked of Kafka.",
         "Set KAFKA_SECURITY_PROTOCOL=SASL_SSL or SSL; in a network that may be trusted, KAFKA_ALLOW_PLAINTEXT=true.",
     ),

@@ -231,7 +231,7 @@ TEXTS: dict[str, Text] = {
         "Попросите порт с TLS, задайте KAFKA_SECURITY_PROTOCOL=SSL или SASL_SSL и уберите KAFKA_ALLOW_PLAINTEXT.",
     ),
     "kafka.connection.plaintext_refused": Text(
-        "брокеры на других машинах, а с {protocol} сообщения шли бы без шифрования.",
+        "{server}: с {detail} сообщения шли бы на другие машины без шифрования.",
         "Служба не запустится; у Kafka ничего не спрошено.",
         "Задайте KAFKA_SECURITY_PROTOCOL=SASL_SSL или SSL; в доверенной сети — KAFKA_ALLOW_PLAINTEXT=true.",
     ),
