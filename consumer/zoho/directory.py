@@ -25,7 +25,7 @@ from consumer.zoho.together import all_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from consumer.core.phones import Person, Phones
+    from consumer.core.phones import Phones
 
 _PAGE, _LONG_PAGE = 200, 2000
 _SLICE = 100
@@ -68,8 +68,32 @@ class _Reading:
         return f"(Modified_Time >= '{since}' and (Modified_Time > '{since}' or id > '{last}'))"
 
 
+class OddNumbers:
+    """The records that a person's number may be in, oddly written, by its last digits."""
+
+    def __init__(self, phones: Phones) -> None:
+        self._phones = phones
+        self._by_end: dict[int, tuple[Parent, ...]] = {}
+
+    @property
+    def count(self) -> int:
+        """Kept numbers, those with one end as one."""
+        return len(self._by_end)
+
+    def add(self, parent: Parent, number: str) -> None:
+        """A number in a record; one that the look-up by written forms finds is not kept."""
+        for end in self._phones.odd_ends(number):
+            known = self._by_end.get(end, ())
+            if parent not in known:
+                self._by_end[end] = (*known, parent)
+
+    def candidates(self, phone: str) -> list[Parent]:
+        """Records to be compared by value."""
+        return list({parent for end in self._phones.ends(phone) for parent in self._by_end.get(end, ())})
+
+
 class Directory:
-    """Who may be meant by an odd number; decides itself whether it is worth its credits."""
+    """All odd numbers of the organisation; decides itself whether it is worth its credits."""
 
     def __init__(
         self,
@@ -95,31 +119,34 @@ class Directory:
         self._is_given_up = False
         self._failures = 0
         self._readings = [_Reading(module) for module in Module]
-        self._odd: dict[int, tuple[Parent, ...]] = {}
+        self._odd = OddNumbers(phones)
 
-    async def candidates(self, people: Sequence[Person]) -> dict[str, list[Parent]] | None:
-        """Records that may hold the number of each person (by key), among all that stood when it was asked.
+    @property
+    def is_whole(self) -> bool:
+        """Everything has been read; what was modified since is still to be."""
+        return self._whole_since is not None
+
+    async def current(self, missing: int) -> OddNumbers | None:
+        """All odd numbers that stood when it was asked, for so many people.
 
         None when these people are to be searched for.  Raises HaltedError while there is no token.
         """
         asked = self._begun
-        if not self._is_worth(len(people)):
+        if not self._is_worth(missing):
             return None
         async with self._lock:
+            # A reading that began after this was asked serves all who wait.
             is_current = self._current > asked or (
-                self._is_worth(len(people)) and await self._read(_CREDITS_OF_A_SEARCH * len(people))
+                self._is_worth(missing) and await self._read(_CREDITS_OF_A_SEARCH * missing)
             )
-            return {person.key: self._of(person.phone) for person in people} if is_current else None
+            return self._odd if is_current else None
 
     def give_up(self) -> None:
         """Until the end of the process: Zoho does not answer as it must for this."""
         if not self._is_given_up:
             self._on_given_up()
         self._is_given_up = True
-        self._odd.clear()
-
-    def _of(self, phone: str) -> list[Parent]:
-        return list({parent for end in self._phones.ends(phone) for parent in self._odd.get(end, ())})
+        self._odd = OddNumbers(self._phones)
 
     def _is_worth(self, missing: int) -> bool:
         """A few people are searched for, unless all is read already (ski rental)."""
@@ -187,17 +214,11 @@ class Directory:
         for part in coql.chunks(rows, _SLICE):
             for row in part:
                 parent = Parent(module, str(row["id"]))
-                for field in fields:
-                    self._keep_number(parent, row.get(field))
+                for number in filter(None, map(row.get, fields)):
+                    self._odd.add(parent, str(number))
             await asyncio.sleep(0)
-        if len(self._odd) > self._max_odd:
+        if self._odd.count > self._max_odd:
             raise RefusedError("TOO_MANY_ODD_NUMBERS")
-
-    def _keep_number(self, parent: Parent, number: object) -> None:
-        for end in self._phones.odd_ends(number) if isinstance(number, str) else ():
-            known = self._odd.get(end, ())
-            if parent not in known:
-                self._odd[end] = (*known, parent)
 
     async def _check(self) -> None:
         """Queries must show what plain reads show, converted leads, too; nobody's word was found that they do."""

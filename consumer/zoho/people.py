@@ -36,9 +36,9 @@ from consumer.zoho.answers import (
     row_answers,
 )
 from consumer.zoho.api import MAX_RECORDS, Call, Halt, Operation, Send, halt_nothing, write_call
-from consumer.zoho.directory import Directory
+from consumer.zoho.directory import Directory, OddNumbers
 from consumer.zoho.splitting import in_parts
-from consumer.zoho.together import all_of
+from consumer.zoho.together import all_of, both
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -171,6 +171,8 @@ class People:
         self._waiting: dict[str, Person] = {}
         """Pending people whose resolution has not begun."""
         self._rounds = asyncio.Semaphore(_ROUNDS)
+        self._most_were_new = False
+        """Of the people looked up last."""
 
     def _new_directory(self, worth_from: int) -> Directory:
         return Directory(
@@ -292,12 +294,13 @@ class People:
         """Fills `results` as it goes, so that what is found stays found when a later call fails."""
         results.update(await self._settle([person.key for person in people if person.key in self._unsettled]))
         missing = [person for person in people if person.key not in results]
-        if missing:
-            results.update(await self._by_query(missing))
+        found, odd = await both(self._by_query(missing), self._odd_numbers_ahead(missing))
+        self._most_were_new = len(found) * 2 < len(missing)
+        results.update(found)
         missing = [person for person in missing if person.key not in results]
         results.update(self._not_yet(missing))
         missing = [person for person in missing if person.key not in results]
-        results.update(await self._by_odd_number(missing))
+        results.update(await self._by_odd_number(missing, odd))
         missing = [person for person in missing if person.key not in results]
         self._observer.people_resolved("found", sum(isinstance(found, Parent) for found in results.values()))
         await self._create_all(missing, results)
@@ -381,23 +384,25 @@ class People:
         known = self._schema.fields_of(module) if module is Module.LEADS else None
         return [name for name in ("Converted__s", "Converted_Contact") if known and name in known]
 
-    async def _by_odd_number(self, people: list[Person]) -> dict[str, Parent]:
+    async def _odd_numbers_ahead(self, people: list[Person]) -> OddNumbers | None:
+        """While the people are looked for otherwise, when most are likely to be new as those before them."""
+        if self._directory and self._directory.is_whole and self._most_were_new and people:
+            return await self._directory.current(len(people))
+        return None
+
+    async def _by_odd_number(self, people: list[Person], odd: OddNumbers | None) -> dict[str, Parent]:
         """In forms that nobody can list: by the directory, or one by one."""
-        if self._directory and people:
+        if odd is None and self._directory and people:
+            odd = await self._directory.current(len(people))
+        if odd is not None and self._directory:
             try:
-                found = await self._by_directory(self._directory, people)
+                return await self._among(odd, people)
             except RefusedError:
                 self._directory.give_up()
-            else:
-                if found is not None:
-                    return found
         return await self._by_search(people)
 
-    async def _by_directory(self, directory: Directory, people: list[Person]) -> dict[str, Parent] | None:
-        """None when it has no answer."""
-        candidates = await directory.candidates(people)
-        if candidates is None:
-            return None
+    async def _among(self, odd: OddNumbers, people: list[Person]) -> dict[str, Parent]:
+        candidates = {person.key: odd.candidates(person.phone) for person in people}
         rows = await self._read_all({parent for parents in candidates.values() for parent in parents})
         found: dict[str, Parent] = {}
         for person in people:
