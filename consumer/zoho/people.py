@@ -41,7 +41,7 @@ from consumer.zoho.splitting import in_parts
 from consumer.zoho.together import all_of, both
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from consumer.core.phones import Person, Phones
     from consumer.zoho.metadata import Schema
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 _FORMS_PER_QUERY = coql.MAX_CRITERIA // 2 * MAX_RECORDS
 _REMEMBERED = 200_000
 _LAST_NAME_LENGTH = 80
-_ROUNDS = 2
-"""Resolutions at once.  Whoever comes meanwhile joins the next one: its queries are fuller, and there are fewer."""
-_MAX_IN_ROUND = 600
 _TOGETHER = 5
 """Sub-requests of one composite call."""
 _CONVERTED = ("converted", "both")
@@ -168,9 +165,6 @@ class People:
         self._tries: Counter[str] = Counter()
         self._known: OrderedDict[str, Parent] = OrderedDict()
         self._pending: dict[str, asyncio.Future[Found]] = {}
-        self._waiting: dict[str, Person] = {}
-        """Pending people whose resolution has not begun."""
-        self._rounds = asyncio.Semaphore(_ROUNDS)
         self._most_were_new = False
         """Of the people looked up last."""
 
@@ -232,24 +226,18 @@ class People:
 
     async def resolve(self, people: Sequence[Person]) -> list[Found]:
         """The lead or contact of each person, created where there is none."""
+        fresh: dict[str, Person] = {}
         for person in people:
             if person.key not in self._known and person.key not in self._pending:
                 self._pending[person.key] = asyncio.get_running_loop().create_future()
-                self._waiting[person.key] = person
-        pending = {person.key: self._pending[person.key] for person in people if person.key in self._pending}
-        await self._join_round(pending)
+                fresh[person.key] = person
+        waiting = {person.key: self._pending[person.key] for person in people if person.key in self._pending}
+        if fresh:
+            await self._resolve_fresh(fresh)
         return [
-            await asyncio.shield(pending[person.key]) if person.key in pending else self._known_or_deferred(person)
+            await asyncio.shield(waiting[person.key]) if person.key in waiting else self._known_or_deferred(person)
             for person in people
         ]
-
-    async def _join_round(self, keys: Collection[str]) -> None:
-        """See that somebody resolves these people: together with all who wait, unless that has been done meanwhile."""
-        while not self._waiting.keys().isdisjoint(keys):
-            async with self._rounds:
-                if not self._waiting.keys().isdisjoint(keys):
-                    first = list(self._waiting)[:_MAX_IN_ROUND]
-                    await self._resolve_fresh({key: self._waiting.pop(key) for key in first})
 
     def _known_or_deferred(self, person: Person) -> Found:
         return self._known.get(person.key) or Deferred("FORGOTTEN")
@@ -303,7 +291,8 @@ class People:
         results.update(await self._by_odd_number(missing, odd))
         missing = [person for person in missing if person.key not in results]
         self._observer.people_resolved("found", sum(isinstance(found, Parent) for found in results.values()))
-        await self._create_all(missing, results)
+        for part in coql.chunks(missing):
+            results.update(await self._create(part))
         # Twins for whom nobody asks any more, since their messages were taken away: last, so that they hold up no one.
         await self._settle([key for key in self._unsettled if key not in self._pending])
 
@@ -548,22 +537,13 @@ class People:
 
     # -- creation -----------------------------------------------------------------------------------------------
 
-    async def _create_all(self, people: list[Person], results: dict[str, Found]) -> None:
-        """A hundred in a call.  When one fails the others go on, and what they made is kept."""
-        parts = await asyncio.gather(*map(self._create, coql.chunks(people)), return_exceptions=True)
-        made = [person.key for person in people if person.key in self._unsettled]
-        self._observer.people_resolved("created", len(made))
-        for part in parts:
-            if isinstance(part, dict):
-                results.update({key: found for key, found in part.items() if key not in self._unsettled})
-        results.update(await self._settle(made))
-        for part in parts:
-            if isinstance(part, BaseException):
-                raise part
-
     async def _create(self, people: Sequence[Person]) -> dict[str, Found]:
         found = await in_parts(people, self._insert, alone=self._alone, hold=self._hold)
-        return dict(zip([person.key for person in people], found, strict=True))
+        outcomes = dict(zip([person.key for person in people], found, strict=True))
+        made = [person.key for person in people if person.key in self._unsettled]
+        self._observer.people_resolved("created", len(made))
+        outcomes.update(await self._settle(made))
+        return outcomes
 
     async def _insert(self, people: Sequence[Person]) -> list[Found]:
         rows = [self._row(person) for person in people]
@@ -654,11 +634,8 @@ class People:
         """Leads with these numbers, and when they were created where Zoho tells."""
         where = _where([coql.is_in("Phone", part) for part in coql.chunks(phones)])
         fields, *others = self._age_fields
-        limit = 200 if len(phones) < 200 else 1000
         try:
-            return await coql.select(
-                self._send, Operation.FIND_PEOPLE, fields=fields, module=Module.LEADS, where=where, limit=limit
-            )
+            return await coql.select(self._send, Operation.FIND_PEOPLE, fields=fields, module=Module.LEADS, where=where)
         except RefusedError:
             if not others:
                 raise
