@@ -1,7 +1,8 @@
 """`python -m bench`: measure, and show a table, JSON, and plots.
 
 Speed depends on the machine, so figures are ratios where they can be, and each comes with minimum, median and maximum
-of its rounds.  Nothing here judges: a wish that is not met is shown beside what was measured.
+of its rounds, of which as many are measured as the minutes allow.  Nothing here judges: a wish that is not met is shown
+beside what was measured.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import scenarios
-from bench.scenarios import Figure, Sizes
+from bench import limiter, scenarios
+from bench.figures import Figure
+from bench.scenarios import Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 _SHORT = Sizes(
     messages=4000,
     people=400,
-    baseline_messages=10,
-    baseline_many=200,
+    baseline_messages=5,
+    baseline_many=100,
+    baseline_at_once=200,
     backlog=50_000,
     backlog_watch_s=8.0,
     waiting=20_000,
@@ -62,6 +65,7 @@ def new_figures() -> dict[str, Figure]:
         "memory_growth": Figure("its last third against its second third", "times", "≈ 1"),
         "first_commit": Figure("join to first committed offset, backlog waiting", "s", "≤ 5 + 3 latencies"),
         "burst_wait": Figure("inbound behind a burst: waits for this part of it", "%", "measure"),
+        **limiter.figures(),
     }
 
 
@@ -72,8 +76,9 @@ _SCENARIOS: tuple[str, ...] = (
     "against_baselines",
     "live_latency",
     "first_commit",
-    "behind_a_burst",
+    "limiter",
     "memory",
+    "behind_a_burst",
 )
 
 
@@ -83,7 +88,8 @@ cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @cli.command()
 def main(
     *,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each scenario is measured.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each scenario is measured, at most.")] = 3,
+    minutes: Annotated[float, typer.Option(help="A further round is begun only where it ends within them.")] = 9.0,
     short: Annotated[bool, typer.Option("--short", help="A tenth of the work.")] = False,
     only: Annotated[str, typer.Option(help="Comma-separated scenarios.")] = "",
     latency: Annotated[float, typer.Option(help="Zoho's median latency in seconds.")] = 0.4,
@@ -96,20 +102,27 @@ def main(
         sys.stderr.write(f"there is no scenario {', '.join(sorted(unknown))}; there are {', '.join(_SCENARIOS)}\n")
         raise typer.Exit(2)
     console = Console()
-    figures = asyncio.run(_measure(sizes, wanted, rounds, console))
+    figures = asyncio.run(_measure(sizes, wanted, rounds, minutes * 60, console))
     _show(figures, console)
     _save(figures, sizes, out, console)
 
 
-async def _measure(sizes: Sizes, wanted: list[str], rounds: int, console: Console) -> dict[str, Figure]:
+async def _measure(
+    sizes: Sizes, wanted: list[str], rounds: int, budget_s: float, console: Console
+) -> dict[str, Figure]:
     figures = new_figures()
+    took_s: dict[str, float] = {}
+    ends_at = time.monotonic() + budget_s
     for turn in range(rounds):
         for name in wanted:
             started = time.monotonic()
+            if started + took_s.get(name, 0.0) > ends_at and turn > 0:
+                continue
             console.print(f"round {turn + 1}/{rounds}: {name.replace('_', ' ')} …", end=" ")
             scenario: Scenario = getattr(scenarios, name)
             await scenario(sizes, figures)
-            console.print(f"{time.monotonic() - started:.0f} s")
+            took_s[name] = time.monotonic() - started
+            console.print(f"{took_s[name]:.0f} s")
     return figures
 
 

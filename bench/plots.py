@@ -9,7 +9,7 @@ import matplotlib as mpl
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bench.scenarios import Figure
+    from bench.figures import Figure
 
 _INK, _GOOD, _PALE = "#22303c", "#2a7f62", "#c7d3dd"
 
@@ -18,6 +18,16 @@ def draw(figures: dict[str, Figure], folder: Path) -> list[Path]:
     """Draw what was measured; returns the files."""
     mpl.use("Agg")
     drawn = [
+        _bars(
+            [figures[name] for name in ("share_known", "share_new")],
+            "speed on a backlog, as a share of what Zoho's limits allow, in percent",
+            folder / "shares.png",
+        ),
+        _bars(
+            [figure for name, figure in figures.items() if name.startswith("limiter_") and name.endswith("_used")],
+            "share of Zoho's limit that is used while it changes, in percent",
+            folder / "limiter.png",
+        ),
         _bars(
             [figures[name] for name in ("calls_known", "calls_met", "calls_new")],
             "API calls per 1,000 messages",

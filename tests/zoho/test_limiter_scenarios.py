@@ -1,87 +1,21 @@
 """How well the window finds Zoho's limit: share of the quota used, calls refused, time to recover.
 
 Virtual time, the real turnstile and limiter, and a Zoho that is nothing but a limit on calls at once.  The bands are
-what an operator would call good; they are wide enough to let the constants breathe.
+what an operator would call good; they are wide enough to let the constants breathe.  `bench.limiter` is what measures.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.core.errors import ThrottledError
-from consumer.core.limits import Limiter
-from consumer.zoho.api import Call, Operation, Reply
-from consumer.zoho.layers import Turnstile, limited, retried
-from tests.zoho.room import BACKOFF, run
+from bench.limiter import Course, Quota, busy, constant, courses, jittery
+from tests.zoho.room import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-CALL = Call(Operation.READ_NOTES, "GET", "/Leads/1/Notes")
-
-
-@dataclass
-class Quota:
-    """Refuses what is beyond `limit(now)` calls at once."""
-
-    limit: Callable[[float], float]
-    latency_s: Callable[[Random], float]
-    random: Random = field(default_factory=lambda: Random(1))
-    inside: int = 0
-    done: Counter[int] = field(default_factory=Counter)
-    refused: Counter[int] = field(default_factory=Counter)
-
-    async def __call__(self, _call: Call) -> Reply:
-        loop = asyncio.get_running_loop()
-        if self.inside >= self.limit(loop.time()):
-            self.refused[int(loop.time())] += 1
-            await asyncio.sleep(0.1)
-            raise ThrottledError("TOO_MANY_REQUESTS")
-        self.inside += 1
-        try:
-            await asyncio.sleep(self.latency_s(self.random))
-        finally:
-            self.inside -= 1
-        self.done[int(loop.time())] += 1
-        return Reply(200, {})
-
-    def rate(self, start: int, end: int) -> float:
-        """Calls per second that came through."""
-        return sum(self.done[second] for second in range(start, end)) / (end - start)
-
-    def refused_share(self, start: int, end: int) -> float:
-        """Part of all calls that were refused."""
-        refused = sum(self.refused[second] for second in range(start, end))
-        return refused / max(1, refused + sum(self.done[second] for second in range(start, end)))
-
-
-def constant(_random: Random) -> float:
-    return 0.5
-
-
-def jittery(random: Random) -> float:
-    """0.4 to 0.9 s, and a long tail."""
-    return random.uniform(0.4, 0.9) if random.random() < 0.98 else random.uniform(1, 5)
-
-
-async def busy(quota: Quota, *, until_s: float, max_concurrency: int = 20) -> Limiter:
-    """Always more work than may go."""
-    limiter = Limiter(max_concurrency=max_concurrency)
-    calm = limited(quota, Turnstile(limiter), backoff=BACKOFF, random=quota.random.random)
-    call = retried(calm, backoff=BACKOFF, random=quota.random.random)
-
-    async def worker() -> None:
-        while asyncio.get_running_loop().time() < until_s:
-            await call(CALL)
-
-    await asyncio.gather(*(worker() for _ in range(60)))
-    return limiter
 
 
 @pytest.mark.parametrize("latency", [constant, jittery])
@@ -150,5 +84,20 @@ def test_the_end_of_the_days_credits_is_waited_for_gently() -> None:
         asked = sum(quota.refused[second] for second in range(200, 3700))
         assert 3500 / 60 <= asked <= 3500 / 15
         assert quota.rate(3790, 3990) >= 0.95 * 40
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("course", [course for course in courses().values() if course.disturbed], ids=lambda c: c.name)
+def test_when_the_others_are_gone_all_is_as_before_within_a_minute(course: Course, seed: int) -> None:
+    """Whether they took the quota for half a minute or for ten."""
+
+    async def scenario() -> None:
+        quota = Quota(course.limit, course.latency_s, random=Random(seed))
+        await busy(quota, until_s=course.until_s)
+        assert course.disturbed is not None
+        began, ended = course.disturbed
+        assert quota.recovery_s(ended, began, course.until_s - 10) <= 60
 
     run(scenario())
