@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 _IDLE_S = 10.0
 _POLL_MS = 500
+_WATERMARK_S = 3.0
+_WATERMARK_POLL_S = 0.005
 _PATIENCE_S = 15.0
 _STOP_TIMEOUT_S = 5.0
 
@@ -141,12 +143,31 @@ async def spans_of(consumer: AIOKafkaConsumer, topic: str, *, since_ms: int | No
         raise OperationError("kafka.no_topic", topic=topic)
     await consumer.end_offsets([KafkaPartition(topic, 0)])  # a client learns of a topic when it asks for one partition
     partitions = [KafkaPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-    ends = await consumer.end_offsets(partitions)
     starts = dict(await consumer.beginning_offsets(partitions))
+    ends = await _ends(consumer, partitions, starts)
     if since_ms is not None:
         found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
         starts = {tp: found[tp].offset if found.get(tp) else ends[tp] for tp in partitions}
     return {TopicPartition(tp.topic, tp.partition): Span(starts[tp], ends[tp]) for tp in partitions}
+
+
+async def _ends(consumer: AIOKafkaConsumer, partitions: list[Any], starts: Mapping[Any, int]) -> dict[Any, int]:
+    """Where each partition ends.
+
+    Not every broker's list of offsets counts the whole of the last batch (Tansu 0.6 counts its first record only); the
+    high watermark of a fetch does, so what is not empty is fetched from once.  Nothing is taken out of the fetch: the
+    client would begin a long one behind it, which the next reader would have to sit out.
+    """
+    ends = dict(await consumer.end_offsets(partitions))
+    open_partitions = [tp for tp in partitions if ends[tp] > starts[tp]]
+    consumer.assign(open_partitions)
+    for tp in open_partitions:
+        consumer.seek(tp, ends[tp] - 1)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_WATERMARK_S):
+            while any(consumer.highwater(tp) is None for tp in open_partitions):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(_WATERMARK_POLL_S)
+    return {tp: max(end, (tp in open_partitions and consumer.highwater(tp)) or 0) for tp, end in ends.items()}
 
 
 async def group_offsets(connection: KafkaConnection, group_id: str, spans: Spans) -> dict[TopicPartition, Any]:

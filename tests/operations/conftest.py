@@ -39,14 +39,20 @@ class Letters:
     desk: Desk
     topic: str
 
-    async def write(self, values: Sequence[bytes], *, key: bytes | None = b"k", **headers: str) -> None:
+    async def write(
+        self, values: Sequence[bytes], *, key: bytes | None = b"k", is_batch: bool = False, **headers: str
+    ) -> None:
         """Dead letters in this order; `headers` are `dlq.` ones, with the usual ones as default."""
         usual = {"reason": "zoho.INVALID_DATA", "stage": "lead", "topic": self.topic, "partition": "0", "replays": "0"}
         named = {name: value for name, value in (usual | headers).items() if value}
         pairs = [("trace", b"1"), *((f"dlq.{name}", value.encode()) for name, value in named.items())]
-        async with AIOKafkaProducer(**self.desk.connection.options(), acks="all") as producer:
+        linger_ms = 100 if is_batch else 0
+        async with AIOKafkaProducer(**self.desk.connection.options(), acks="all", linger_ms=linger_ms) as producer:
             for value in values:
-                await producer.send_and_wait(self.desk.topic, value, key=key, headers=pairs)
+                sent = await producer.send(self.desk.topic, value, key=key, headers=pairs)
+                if not is_batch:
+                    await sent
+            await producer.flush()
 
     async def came_back(self) -> list[Any]:
         """Records of the original topic."""

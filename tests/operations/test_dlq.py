@@ -38,6 +38,16 @@ async def test_groups_by_reason_and_stage(letters: Letters) -> None:
     assert found.groups[0].oldest <= found.groups[0].newest
 
 
+async def test_the_last_batch_counts_whole(letters: Letters) -> None:
+    """Records that were written in one batch are all seen, on every kind of broker, and replayed once."""
+    values = [event(f"m{number}") for number in range(7)]
+    await letters.write(values, is_batch=True)
+    assert (await survey(letters.desk)).count == 7
+    assert (await replay(letters.desk, Wanted(), FAST)).replayed == 7
+    assert (await survey(letters.desk)).waiting == 0
+    assert [record.value for record in await letters.came_back()] == values
+
+
 async def test_an_empty_topic_is_empty(letters: Letters) -> None:
     """Nothing there is an answer, not an error."""
     assert (await survey(letters.desk)).groups == []
