@@ -291,7 +291,9 @@ class Corridor:
             tracing.sink(self.sink),
             tracing.dead_letters(self.letters),
             Phones(None),
-            config=PipelineConfig(linger_s=0.0, commit_interval_s=0.01, backoff=Backoff(base_s=0.01, cap_s=0.01)),
+            config=PipelineConfig(
+                linger_s=0.0, batch_max_records=120, commit_interval_s=0.01, backoff=Backoff(base_s=0.01, cap_s=0.01)
+            ),
             observer=tracing.recorder(Metrics(version="1")),
             random=lambda: 0.5,
         )
@@ -376,6 +378,21 @@ async def test_a_producer_that_does_not_sample_is_heeded(corridor: Corridor) -> 
     corridor.source.waiting += [record(0, headers=headers), record(1)]
     await corridor.until_committed(2)
     assert list(corridor.spans.outcomes()) == [1]
+
+
+async def test_a_batch_does_not_link_without_end(corridor: Corridor) -> None:
+    """Of a batch however large, a hundred messages are linked; its size is told."""
+    passage = corridor.sink.hold(At.LEAD)
+    people = [f"+49151{number:08d}" for number in range(500)]
+    corridor.source.waiting += [record(offset, phone=phone) for offset, phone in enumerate(people)]
+    await soon(lambda: not corridor.source.waiting)
+    passage.set()
+    await corridor.until_committed(len(people))
+    sizes = {
+        _attributes(batch)["messaging.batch.message_count"]: len(batch.links)
+        for batch in corridor.spans.named("batch ")
+    }
+    assert sizes[120] == 100
 
 
 # -- whether it is on -------------------------------------------------------------------------------------------
