@@ -127,10 +127,12 @@ class Phones:
         return {_end(end) for end in (digits, national_significant_number(number) if number else "") if end}
 
     def _is_listed(self, stored: str, digits: str) -> bool:
-        phone = self.canonical(stored)
-        if self._region is None and not stored.strip().startswith("+"):
-            return stored == digits and phone is not None
-        return phone in (None, stored) or any(
+        phone, has_code = self.canonical(stored), stored.strip().startswith("+")
+        if phone is None:
+            return has_code
+        if self._region is None and not has_code:
+            return stored == digits
+        return phone == stored or any(
             stored == form and len(form) <= _LONGEST_FORM
             for variant in variants(phone)
             for form in _forms(variant, with_national=self._is_national_ok(variant))
