@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import phonenumbers
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from consumer.core.phones import Person, Phones, person_key, stored_form, variants
@@ -165,3 +165,46 @@ def test_many_people_are_found_by_what_is_stored() -> None:
 def test_a_person_keeps_number_and_name() -> None:
     """The number as the message gave it, and the key that makes variants one."""
     assert Phones().person("+551187654321", "Ana") == Person("+551187654321", "+5511987654321", "Ana")
+
+
+# -- odd numbers ----------------------------------------------------------------------------------------------------
+
+_PUNCTUATION = st.sampled_from(["", "", "", " ", "-", ".", "(", ") ", "/", "  "])
+
+
+@st.composite
+def typed(draw: st.DrawFn) -> tuple[str, str]:
+    """A person's number, and a form of it with punctuation wherever somebody may put it."""
+    region = draw(st.sampled_from(["RU", "DE", "US", "BR", "AR", "MX", "GB", "IT", "FR", "IN"]))
+    phone = example(region, draw(st.text("0123456789", min_size=4, max_size=4)))
+    assume(phone is not None)
+    form = draw(st.sampled_from(Phones().written_forms(phone or "")))
+    marks = draw(st.lists(_PUNCTUATION, min_size=len(form), max_size=len(form)))
+    return phone or "", form[0] + "".join(mark + char for mark, char in zip(marks[1:], form[1:], strict=True))
+
+
+@given(typed(), st.sampled_from([None, "RU", "DE", "US", "BR", "AR", "MX"]))
+@settings(max_examples=300)
+def test_a_number_that_no_listed_form_finds_is_kept_as_odd(pair: tuple[str, str], region: str | None) -> None:
+    """Whoever is meant by a stored number is found by its forms or by its end."""
+    phone, stored = pair
+    phones = Phones(region)
+    if phones.matches(stored, phone) and stored not in phones.written_forms(phone):
+        assert phones.ends(phone) & phones.odd_ends(stored)
+
+
+@pytest.mark.parametrize("region", [None, "RU", "US"])
+@pytest.mark.parametrize("phone", ["+79161234567", "+14155552671", "+5511987654321", "+525512345678"])
+def test_listed_forms_are_not_odd(phone: str, region: str | None) -> None:
+    """E.164 above all, which programs store; national forms when the country is known."""
+    phones = Phones(region)
+    international = [form for form in phones.written_forms(phone) if form.startswith("+")]
+    assert [form for form in international if phones.odd_ends(form)] == []
+    own = Phones({"+7": "RU", "+1": "US", "+5": "BR"}[phone[:2]]) if phone != "+525512345678" else Phones("MX")
+    assert [form for form in own.written_forms(phone) if own.odd_ends(form)] == []
+
+
+@pytest.mark.parametrize("stored", ["", "-", "none", "123", "+", "9" * 30])
+def test_what_is_no_number_is_not_odd(stored: str) -> None:
+    """Nobody has it."""
+    assert Phones().odd_ends(stored) == set()
