@@ -23,12 +23,14 @@ _SENSITIVE = re.compile(
     re.IGNORECASE,
 )
 # While brokers are away aiokafka says so a hundred times a second; the Kafka room tells what matters of it.
-# botocore tells of each token that it signs, with debug down to the signature.
+# botocore tells of each token that it signs, with debug down to the signature; while a collector is away, OpenTelemetry
+# tells of each retry, and once for each batch that it gives up.
 _LIBRARIES = {
     "aiokafka": logging.CRITICAL,
     "aiohttp.access": logging.WARNING,
     "asyncio": logging.WARNING,
     "botocore": logging.WARNING,
+    "opentelemetry.exporter": logging.ERROR,
 }
 
 
