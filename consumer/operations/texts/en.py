@@ -102,7 +102,9 @@ TEXTS: dict[str, Text] = {
     "dlq.report.cancelled": Text("Stopped; the same command goes on from here. Left: {count}"),
     "dlq.confirm": Text("Send them back?"),
     # -- zoho
-    "zoho.failed": Text("Zoho could not be asked: {code}.", "", "Run `zoho-sync doctor`: it tells why, and what to do."),
+    "zoho.failed": Text(
+        "Zoho could not be asked: {code}.", "", "Run `zoho-sync doctor`: it tells why, and what to do."
+    ),
     "zoho.not_set": Text(
         "not set: {names}.",
         "Without it Zoho cannot be asked.",

@@ -102,7 +102,9 @@ TEXTS: dict[str, Text] = {
     "dlq.report.cancelled": Text("Остановлено; та же команда продолжит отсюда. Осталось: {count}"),
     "dlq.confirm": Text("Отправить?"),
     # -- zoho
-    "zoho.failed": Text("Zoho спросить не удалось: {code}.", "", "Запустите `zoho-sync doctor`: он скажет, почему и что сделать."),
+    "zoho.failed": Text(
+        "Zoho спросить не удалось: {code}.", "", "Запустите `zoho-sync doctor`: он скажет, почему и что сделать."
+    ),
     "zoho.not_set": Text(
         "не задано: {names}.",
         "Без этого Zoho не спросить.",
