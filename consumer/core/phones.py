@@ -129,7 +129,7 @@ class Phones:
     def _is_listed(self, stored: str, digits: str) -> bool:
         phone, has_code = self.canonical(stored), stored.strip().startswith("+")
         if phone is None:
-            return has_code
+            return has_code or stored == digits
         if self._region is None and not has_code:
             return stored == digits
         return phone == stored or any(
