@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, and show a table, JSON, and plots.
+"""`python -m bench`: measure, and show a table (also as Markdown), JSON, and plots.
 
 Speed depends on the machine, so figures are ratios where they can be, and each comes with minimum, median and maximum
 of its rounds, of which as many are measured as the minutes allow.  Nothing here judges: a wish that is not met is shown
@@ -93,7 +93,7 @@ def main(
     short: Annotated[bool, typer.Option("--short", help="A tenth of the work.")] = False,
     only: Annotated[str, typer.Option(help="Comma-separated scenarios.")] = "",
     latency: Annotated[float, typer.Option(help="Zoho's median latency in seconds.")] = 0.4,
-    out: Annotated[Path, typer.Option(help="Folder for results.json and the plots.")] = Path("bench/results"),
+    out: Annotated[Path, typer.Option(help="Folder for results.json, table.md and the plots.")] = Path("bench/results"),
 ) -> None:
     """Measure the service and two baselines on the same work."""
     sizes = replace(_SHORT if short else Sizes(), latency_s=latency)
@@ -157,7 +157,15 @@ def _save(figures: dict[str, Figure], sizes: Sizes, out: Path, console: Console)
     }
     about = {"messages": sizes.messages, "people": sizes.people, "latency_median_s": sizes.latency_s}
     (out / "results.json").write_text(json.dumps({"sizes": about, "figures": rows}, indent=2) + "\n", "utf-8")
-    console.print(f"written to {out}: {' '.join(['results.json', *_drawn(figures, out)])}", soft_wrap=True)
+    (out / "table.md").write_text(_markdown(figures), "utf-8")
+    console.print(f"written to {out}: {' '.join(['results.json', 'table.md', *_drawn(figures, out)])}", soft_wrap=True)
+
+
+def _markdown(figures: dict[str, Figure]) -> str:
+    """For docs/performance.md."""
+    measured = [figure for figure in figures.values() if figure.values]
+    rows = [f"| {figure.name} | {_range(figure)} {figure.unit} | {figure.wished} |" for figure in measured]
+    return "\n".join(["| figure | measured | wished |", "| --- | --- | --- |", *rows]) + "\n"
 
 
 def _drawn(figures: dict[str, Figure], out: Path) -> list[str]:
