@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from consumer.kafka import dead_letters, source
-from consumer.pipeline import _COMMIT_TIMEOUT_S, _POLL_S
+from consumer.pipeline.corridor import _COMMIT_TIMEOUT_S, _POLL_S
 from consumer.settings import SECRETS, Settings
 from consumer.telemetry import spans
 from tests.manifests.conftest import K8S, OVERLAYS, VARIABLES

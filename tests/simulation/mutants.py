@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,10 @@ from consumer.core.dedup import Dedup, Seen, Verdict
 from consumer.core.errors import DeadLetterError
 from consumer.core.model import Deferred, Delivered, Delivery
 from consumer.core.offsets import OffsetTracker, _Partition
-from consumer.pipeline import Pipeline, _StageQueue
+from consumer.pipeline import Pipeline
+from consumer.pipeline.dead_letter_desk import DeadLetterDesk
+from consumer.pipeline.stage_queue import StageQueue
+from consumer.zoho import sink
 from consumer.zoho.notes import DialogReferee
 from consumer.zoho.people import People
 from consumer.zoho.sink import ZohoSink
@@ -60,7 +65,7 @@ def _settled_on_receipt(right: Any) -> Any:
 
 
 def _settled_when_held(right: Any) -> Any:
-    def hold(self: Pipeline, held: Any) -> None:
+    def hold(self: DeadLetterDesk, held: Any) -> None:
         held.ack.settle()
         right(self, held)
 
@@ -141,7 +146,7 @@ def _named(dialog: Any, group: list[Delivery], owners: dict[Any, str]) -> Delive
 
 
 def _dropped_letter(_right: Any) -> Any:
-    async def write(self: Pipeline, held: Any) -> bool:
+    async def write(self: DeadLetterDesk, held: Any) -> bool:
         try:
             await self._dead_letters.write(held.record, held.rejected, attempts=held.attempts)
         except DeadLetterError as error:
@@ -153,7 +158,7 @@ def _dropped_letter(_right: Any) -> Any:
 
 
 def _no_memory_of_letters(_right: Any) -> Any:
-    async def find_buried(_self: Pipeline, _ready: Any) -> None:
+    async def find_buried(_self: DeadLetterDesk, _ready: Any) -> None:
         return None
 
     return find_buried
@@ -182,11 +187,40 @@ def _always_wanted(_right: Any) -> Any:
 
 
 def _forgotten_followers(right: Any) -> Any:
-    def left(self: _StageQueue, leader: Delivery) -> list[Delivery]:
+    def left(self: StageQueue, leader: Delivery) -> list[Delivery]:
         right(self, leader)
         return []
 
     return left
+
+
+def _late_acks(_right: Any) -> Any:
+    """The ack of a message comes when its turn comes, and not before anything else is done with its poll."""
+
+    def take(self: Pipeline, records: Any) -> None:
+        for record in records:
+            if record.tp not in self._leaving:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._random() * 0.5, _receive, self, record)
+
+    return take
+
+
+def _receive(pipeline: Pipeline, record: Any) -> None:
+    now = asyncio.get_running_loop().time()
+    with suppress(ValueError):
+        pipeline._intake(record, pipeline._issue(record, now))
+
+
+def _withdraws_nothing(_right: Any) -> Any:
+    async def withdraw(_self: ZohoSink, _note_id: str) -> None:
+        return None
+
+    return withdraw
+
+
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink, "FOREIGN_EFFECT_S", 0.0)
 
 
 MUTANTS = (
@@ -194,7 +228,7 @@ MUTANTS = (
     Mutant("settle before the write", _replacing(Pipeline, "_route", _settled_on_receipt), "crashes"),
     Mutant(
         "settle a poison record before its dead letter stands",
-        _replacing(Pipeline, "_hold", _settled_when_held),
+        _replacing(DeadLetterDesk, "_hold", _settled_when_held),
         "letters",
     ),
     Mutant(
@@ -216,19 +250,22 @@ MUTANTS = (
     Mutant("take every note for our own", _no_referee, "everything"),
     Mutant(
         "settle though the dead-letter topic took nothing",
-        _replacing(Pipeline, "_write_dead_letter", _dropped_letter),
+        _replacing(DeadLetterDesk, "_write_dead_letter", _dropped_letter),
         "letters",
     ),
     Mutant(
         "write a dead letter without looking for it",
-        _replacing(Pipeline, "_find_buried", _no_memory_of_letters),
+        _replacing(DeadLetterDesk, "_find_buried", _no_memory_of_letters),
         "letters",
     ),
     Mutant("take a batch with failures for a success", _replacing(ZohoSink, "_judged", _all_rows_are_fine), "zoho"),
     Mutant("take what was put off for done", _replacing(Pipeline, "_defer", _deferred_is_done), "zoho"),
+    Mutant("issue an ack late", _replacing(Pipeline, "_take", _late_acks), "calm"),
+    Mutant("take no twin of a note back", _replacing(ZohoSink, "_withdraw", _withdraws_nothing), "rebalances"),
+    Mutant("write a stranger's note at once", _impatient, "notes"),
     Mutant("call every departure clean", _replacing(OffsetTracker, "is_clean", _always_clean), "letters", within=60),
     Mutant("want everything for ever", _replacing(Delivery, "is_wanted", _always_wanted), "notes", within=60),
     Mutant(
-        "forget who waits for the same person", _replacing(_StageQueue, "left", _forgotten_followers), "calm", within=3
+        "forget who waits for the same person", _replacing(StageQueue, "left", _forgotten_followers), "calm", within=3
     ),
 )

@@ -9,108 +9,41 @@ are read and not committed; without room the partitions pause, but polling goes 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from consumer.core.backoff import Backoff
-from consumer.core.batching import Batcher
-from consumer.core.breaker import Breaker, Release
+from consumer.core.breaker import Breaker
 from consumer.core.decode import Poison, Skip, decode
 from consumer.core.dedup import Dedup, Seen
-from consumer.core.errors import CommitLostError, DeadLetterError, SyncError
+from consumer.core.errors import CommitLostError, SyncError
 from consumer.core.model import Deferred, Delivered, Delivery, Parent, Rejected, Stage, TopicPartition
 from consumer.core.offsets import OffsetTracker
+from consumer.pipeline.dead_letter_desk import DeadLetterDesk
+from consumer.pipeline.stage_queue import StageQueue, cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Sequence
 
     from consumer.core.model import Record
     from consumer.core.offsets import Ack
     from consumer.core.phones import Phones
     from consumer.core.ports import CrmSink, DeadLetters, RecordSource
+    from consumer.pipeline.config import PipelineConfig
+    from consumer.pipeline.observer import PipelineObserver
     from schemas.message_event import MessageEvent
 
     _StageOutcome: TypeAlias = Parent | Delivered | Rejected | Deferred
     _Work: TypeAlias = Callable[[Sequence[Delivery]], Awaitable[Sequence[_StageOutcome]]]
 
 _T = TypeVar("_T")
-_Place = tuple[TopicPartition, int]
-"""Partition and offset: what a record is, however often it is read."""
 _DELIVERED = Delivered()
 _POLL_S = 0.5
 _POLL_WITHOUT_ROOM_S = 0.05
 _COMMIT_TIMEOUT_S = 10.0
 _LAST_COMMIT_TIMEOUT_S = 5.0
-_WIND_UP_S = 5.0
 _NOTE_GRACE_S = 5.0
-_HELD_CHECK_S = 0.5
-_OFFER_AGAIN_S = 30.0
-_REMEMBERED_BURIED = 10_000
-
-
-class PipelineObserver(Protocol):
-    """Told of what happens, for metrics and log."""
-
-    def record_received(self, _record: Record) -> None:
-        """A record was read."""
-
-    def message_delivered(self, delivery: Delivery) -> None:
-        """Lead, message and note stand."""
-
-    def record_skipped(self, _record: Record, reason: str) -> None:
-        """Nothing to write."""
-
-    def record_duplicated(self, *, differs: bool) -> None:
-        """The message is on its way or written already; `differs` when this event had other content."""
-
-    def record_rejected(self, record: Record, rejected: Rejected) -> None:
-        """The record stands in the dead-letter topic."""
-
-    def delivery_deferred(self, delivery: Delivery, deferred: Deferred) -> None:
-        """To be tried again."""
-
-    def batch_done(self, stage: Stage, size: int, seconds: float) -> None:
-        """A batch went through a stage."""
-
-    def stage_failed(self, stage: Stage, error: Exception) -> None:
-        """A fault of our own; its deliveries are tried again."""
-
-    def dead_letter_failed(self, error: Exception) -> None:
-        """The dead-letter topic did not take a record; it is tried again."""
-
-    def committed(self, offsets: dict[TopicPartition, int]) -> None:
-        """Kafka stored these offsets."""
-
-    def commit_failed(self, reason: str) -> None:
-        """Kafka did not, or nobody knows."""
-
-    def partitions_assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """These are ours now."""
-
-    def partitions_revoked(self, partitions: Collection[TopicPartition], *, unsettled: int) -> None:
-        """These are no longer ours; `unsettled` records were left to their next owner."""
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineConfig:
-    """The numbers of the corridor."""
-
-    max_in_flight: int = 5000
-    max_in_flight_bytes: int = 64 * 1024 * 1024
-    batch_max_records: int = 100
-    linger_s: float = 0.2
-    drain_timeout_s: float = 25.0
-    commit_interval_s: float = 1.0
-    resolve_concurrency: int = 4
-    message_concurrency: int = 12
-    note_concurrency: int = 4
-    dedup_horizon: int = 200_000
-    breaker_count: int = 100
-    since: datetime | None = None
-    backoff: Backoff = field(default_factory=lambda: Backoff(base_s=0.5, cap_s=30.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,147 +54,6 @@ class Blocked:
     offset: int
     attempts: int
     code: str
-
-
-class _StageQueue:
-    """Batches of one stage, a bounded number of them at once.
-
-    Of the deliveries with one key, the first asks for all of them: the others follow it, and fill no batch.
-    """
-
-    def __init__(
-        self,
-        stage: Stage,
-        run: Callable[[list[Delivery]], Coroutine[None, None, None]],
-        *,
-        max_records: int,
-        linger_s: float,
-        concurrency: int,
-        key: Callable[[Delivery], Hashable],
-        is_hurried: Callable[[], bool],
-        on_fault: Callable[[BaseException], None],
-    ) -> None:
-        self.stage = stage
-        self._run = run
-        self._batcher: Batcher[Delivery] = Batcher(max_records=max_records, linger_s=linger_s)
-        self._concurrency = concurrency
-        self._key = key
-        self._followers: dict[Hashable, tuple[Delivery, list[Delivery]]] = {}
-        self._is_hurried = is_hurried
-        self._on_fault = on_fault
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_closed = False
-
-    def add(self, delivery: Delivery) -> None:
-        delivery.stage = self.stage
-        leader, followers = self._followers.setdefault(self._key(delivery), (delivery, []))
-        if leader is not delivery:
-            followers.append(delivery)
-            return
-        is_bulk = delivery.event.origin == "campaign"
-        self._batcher.add(delivery, now=asyncio.get_running_loop().time(), is_bulk=is_bulk)
-        self.pump()
-
-    def followers(self, leader: Delivery) -> list[Delivery]:
-        """Deliveries that wait for this one."""
-        found, followers = self._followers.get(self._key(leader), (None, []))
-        return followers if found is leader else []
-
-    def left(self, leader: Delivery) -> list[Delivery]:
-        """The delivery is gone from this stage; returns those that waited for it."""
-        followers = self.followers(leader)
-        key = self._key(leader)
-        if key in self._followers and self._followers[key][0] is leader:
-            del self._followers[key]
-        return followers
-
-    def pump(self) -> None:
-        """Start what is due; set a timer for the rest."""
-        now = asyncio.get_running_loop().time()
-        while not self._is_closed and len(self._tasks) < self._concurrency:
-            wait_s = self._batcher.wait_s(now)
-            if wait_s is None:
-                return
-            if wait_s > 0 and not self._is_hurried():
-                self._wake_in(wait_s)
-                return
-            self._start(self._batcher.take())
-
-    def _wake_in(self, wait_s: float) -> None:
-        """One timer is enough: whatever is added later is due later."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._on_time)
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self.pump()
-
-    def _start(self, batch: list[Delivery]) -> None:
-        task = asyncio.create_task(self._run(batch), name=f"stage-{self.stage}")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            self._on_fault(error)
-        self.pump()
-
-    def purge(self, is_wanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Remove and return queued deliveries that nobody wants."""
-        dropped = self._batcher.purge(is_wanted)
-        for _, followers in self._followers.values():
-            dropped += [delivery for delivery in followers if not is_wanted(delivery)]
-            followers[:] = filter(is_wanted, followers)
-        return dropped
-
-    def queued(self) -> int:
-        return len(self._batcher) + sum(len(followers) for _, followers in self._followers.values())
-
-    async def settle_down(self, timeout_s: float) -> None:
-        """Wait for the batches that run now."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout_s)
-
-    async def close(self) -> None:
-        """Start nothing more, and stop what runs."""
-        self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        await _cancelled(self._tasks)
-
-
-async def _cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel and wait, for a while: what does not end then must not hold up the end of the process."""
-    pending = {task for task in tasks if not task.done()}
-    for task in pending:
-        task.cancel()
-    if pending:
-        ended, _ = await asyncio.wait(pending, timeout=_WIND_UP_S)
-        for task in ended:
-            _ = task.cancelled() or task.exception()
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A rejection on its way to the dead-letter topic."""
-
-    record: Record
-    ack: Ack
-    rejected: Rejected
-    since: float
-    attempts: int
-    delivery: Delivery | None = None
-    was_halted: bool = False
-    """The breaker was tripped meanwhile: the cause may be gone by now, so Zoho is asked again first."""
-    has_failed: bool = False
-    """The dead-letter topic did not take it, or did and could not say so; it is tried again."""
-
-    @property
-    def is_suspect(self) -> bool:
-        """Its dead letter may stand already."""
-        return self.has_failed or self.record.may_repeat
 
 
 class Pipeline:
@@ -280,7 +72,6 @@ class Pipeline:
     ) -> None:
         self._source = source
         self._sink = sink
-        self._dead_letters = dead_letters
         self._phones = phones
         self._config = config
         self._observer = observer
@@ -294,10 +85,19 @@ class Pipeline:
         self._drains = 0
         self._leaving: set[TopicPartition] = set()
         self._deferred: dict[Delivery, asyncio.TimerHandle] = {}
-        self._held: deque[_Held] = deque()
-        self._held_wanted = asyncio.Event()
-        self._buried: OrderedDict[_Place, None] = OrderedDict()
-        self._offered_again_at = 0.0
+        self._desk = DeadLetterDesk(
+            dead_letters,
+            self._breaker,
+            observer=observer,
+            backoff=config.backoff,
+            batch_size=config.batch_max_records,
+            random=random,
+            route=self._route,
+            drop=self._drop,
+            settle=self._settle,
+            intake=self._intake,
+            on_change=self._moved.set,
+        )
         self._fault: BaseException | None = None
         self._faulted = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
@@ -317,9 +117,9 @@ class Pipeline:
         run: Callable[[list[Delivery]], Coroutine[None, None, None]],
         concurrency: int,
         key: Callable[[Delivery], Hashable],
-    ) -> _StageQueue:
+    ) -> StageQueue:
         config = self._config
-        return _StageQueue(
+        return StageQueue(
             stage,
             run,
             max_records=config.batch_max_records,
@@ -338,7 +138,7 @@ class Pipeline:
         Raises what no part of it can cope with; the offsets are safe then, and a new process goes on from them.
         """
         stopping = self._spawn(stop.wait())
-        loops = [self._spawn(self._commit_loop()), self._spawn(self._dead_letter_loop())]
+        loops = [self._spawn(self._commit_loop()), self._spawn(self._desk.run())]
         watched: list[asyncio.Task[Any]] = [stopping, self._spawn(self._faulted.wait()), *loops]
         try:
             if await self._is_done(self._source.start(self), watched):
@@ -391,7 +191,7 @@ class Pipeline:
         for timer in self._deferred.values():
             timer.cancel()
         await asyncio.gather(*(stage.close() for stage in self._stages.values()))
-        await _cancelled(self._background)
+        await cancelled(self._background)
         await self._commit(timeout_s=_LAST_COMMIT_TIMEOUT_S, is_final=True)
         await self._source.stop()
 
@@ -427,7 +227,7 @@ class Pipeline:
             self._skip(record, ack, decoded.reason)
         elif isinstance(decoded, Poison):
             rejected = Rejected(Stage.PARSE, decoded.reason, decoded.detail)
-            self._hold(_Held(record, ack, rejected, self._now(), attempts=1))
+            self._desk.reject(record, ack, rejected, attempts=1)
         else:
             self._intake_event(record, ack, decoded)
 
@@ -567,117 +367,10 @@ class Pipeline:
         self._dedup.forget(delivery)
         self._sink.gave_up(delivery)
 
-    # -- dead letters -------------------------------------------------------------------------------------------
-
     def _reject(self, delivery: Delivery, rejected: Rejected) -> None:
         self._leave(delivery)
         attempts = delivery.attempts + 1
-        self._hold(_Held(delivery.record, delivery.ack, rejected, self._now(), attempts, delivery))
-
-    def _hold(self, held: _Held) -> None:
-        self._breaker.note(held.record.tp, is_rejected=True)
-        self._held.append(held)
-        self._held_wanted.set()
-
-    async def _dead_letter_loop(self) -> None:
-        """Writes rejections once the breaker lets them go; a topic that takes none holds their offsets."""
-        failures = 0
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_HELD_CHECK_S if self._held else None):
-                    await self._held_wanted.wait()
-            self._held_wanted.clear()
-            self._offer_again()
-            failures = 0 if await self._bury(self._released()) else failures + 1
-            if failures:
-                await asyncio.sleep(self._config.backoff.wait_s(failures, random=self._random()))
-
-    def _released(self) -> list[_Held]:
-        """What may be written now."""
-        ready: list[_Held] = []
-        kept: deque[_Held] = deque()
-        for held in self._held:
-            release = self._release_of(held)
-            held.was_halted |= release is Release.HALT
-            if release is not Release.NOW:
-                kept.append(held)
-            elif held.was_halted and held.delivery is not None and not held.ack.is_fenced():
-                self._route(held.delivery)
-            else:
-                ready.append(held)
-        self._held = kept
-        self._moved.set()
-        return ready
-
-    def _release_of(self, held: _Held) -> Release:
-        return self._breaker.release(held.record.tp, held_s=self._now() - held.since)
-
-    def _offer_again(self) -> None:
-        """While the breaker is tripped, Zoho is asked now and then whether it still refuses: one batch of them."""
-        now = self._now()
-        if now < self._offered_again_at + _OFFER_AGAIN_S:
-            return
-        halted = [held for held in self._held if held.was_halted and held.delivery is not None]
-        if halted:
-            self._offered_again_at = now
-        for held in halted[: self._config.batch_max_records]:
-            self._held.remove(held)
-            if held.delivery is not None:
-                self._route(held.delivery)
-
-    async def _bury(self, ready: list[_Held]) -> bool:
-        """Write these dead letters; False when some of them could not be written, which are kept."""
-        try:
-            await self._find_buried(ready)
-        except DeadLetterError as error:
-            self._observer.dead_letter_failed(error)
-            written = [False] * len(ready)
-        else:
-            written = await asyncio.gather(*(self._write_dead_letter(held) for held in ready))
-        failed = [held for held, is_written in zip(ready, written, strict=True) if not is_written]
-        for held in failed:
-            held.has_failed = True
-        self._held.extendleft(reversed(failed))
-        self._moved.set()
-        return not failed
-
-    async def _find_buried(self, ready: list[_Held]) -> None:
-        """What an earlier owner wrote before it ended, or we without an answer, is not written again."""
-        suspects = [held.record for held in ready if held.is_suspect and _place(held.record) not in self._buried]
-        if suspects:
-            for place in await self._dead_letters.standing(suspects):
-                self._remember_buried(place)
-
-    def _remember_buried(self, place: _Place) -> None:
-        self._buried[place] = None
-        if len(self._buried) > _REMEMBERED_BURIED:
-            self._buried.popitem(last=False)
-
-    async def _write_dead_letter(self, held: _Held) -> bool:
-        """A record that is no longer ours is left to its next owner, who judges it anew."""
-        if not held.ack.is_fenced() and _place(held.record) not in self._buried:
-            try:
-                await self._dead_letters.write(held.record, held.rejected, attempts=held.attempts)
-            except DeadLetterError as error:
-                self._observer.dead_letter_failed(error)
-                return False
-            self._remember_buried(_place(held.record))
-            self._observer.record_rejected(held.record, held.rejected)
-        self._let_go(held)
-        return True
-
-    def _let_go(self, held: _Held) -> None:
-        """Settle the record.  Its duplicates were other records: each gets its own chance."""
-        self._settle(held.ack)
-        if held.delivery is None:
-            return
-        self._drop(held.delivery)
-        waiting, held.delivery.waiting = held.delivery.waiting, []
-        for record, ack in waiting:
-            if _place(record) in self._buried:
-                self._settle(ack)
-            elif not ack.is_fenced():
-                self._intake(record, ack)
+        self._desk.reject(delivery.record, delivery.ack, rejected, attempts=attempts, delivery=delivery)
 
     # -- commit and rebalance -----------------------------------------------------------------------------------
 
@@ -764,10 +457,7 @@ class Pipeline:
             dropped.append(delivery)
         for delivery in dropped:
             self._drop(delivery)
-        fenced = [held for held in self._held if held.ack.is_fenced()]
-        self._held = deque(held for held in self._held if not held.ack.is_fenced())
-        for held in fenced:
-            self._let_go(held)
+        self._desk.let_fenced_go()
 
     # -- drain --------------------------------------------------------------------------------------------------
 
@@ -795,7 +485,7 @@ class Pipeline:
 
     def _put_off(self, partitions: Collection[TopicPartition] | None) -> int:
         """Unsettled records of these partitions at which nobody works now."""
-        idle = [held for held in self._held if held.has_failed or self._release_of(held) is Release.HALT]
+        idle = self._desk.idle()
         owed = [(held.record, held.ack) for held in idle if held.delivery is None]
         following = [follower for leader in self._deferred for follower in self._stages[leader.stage].followers(leader)]
         for delivery in (*self._deferred, *following, *(held.delivery for held in idle if held.delivery is not None)):
@@ -826,11 +516,11 @@ class Pipeline:
 
     def failing_dead_letters(self) -> int:
         """Rejections that the dead-letter topic did not take."""
-        return sum(held.has_failed for held in self._held)
+        return self._desk.failing()
 
     def held_dead_letters(self) -> int:
         """Rejections that are not in the dead-letter topic yet."""
-        return len(self._held)
+        return len(self._desk)
 
     def tripped(self) -> list[TopicPartition]:
         """Partitions halted because most of what they bring is rejected."""
@@ -848,10 +538,6 @@ class Pipeline:
     def deferred_codes(self) -> Counter[str]:
         """Why deliveries wait."""
         return Counter(delivery.last_code for delivery in self._deferred)
-
-
-def _place(record: Record) -> _Place:
-    return record.tp, record.offset
 
 
 def _one_for_each(outcomes: Sequence[_StageOutcome], batch: Sequence[Delivery]) -> Sequence[_StageOutcome]:
