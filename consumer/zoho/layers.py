@@ -118,7 +118,7 @@ def limited(send: Send, turnstile: Turnstile, *, backoff: Backoff, random: Calla
 
 def _check_wanted(call: Call) -> None:
     if not call.is_wanted():
-        raise TransientError("NOT_OURS_ANY_MORE")
+        raise TransientError("NOT_WANTED_ANY_MORE")
 
 
 def retried(send: Send, *, backoff: Backoff, random: Callable[[], float], attempts: int = 4) -> Send:
@@ -137,7 +137,7 @@ def retried(send: Send, *, backoff: Backoff, random: Callable[[], float], attemp
                 continue
             except TransientError as error:
                 failures += 1
-                if error.wrote_maybe or failures >= attempts:
+                if error.wrote_maybe or failures >= attempts or not call.is_wanted():
                     raise
                 await asyncio.sleep(backoff.wait_s(failures, random=random(), retry_after_s=error.retry_after_s))
 

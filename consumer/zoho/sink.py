@@ -42,8 +42,8 @@ _REMEMBERED_DIALOGS = 200_000
 _LOOK_AGAIN_S = 5.0
 FOREIGN_EFFECT_S = 30.0
 """How long after we saw somebody else's message its note may still come to stand: its maker is gone, or at it."""
-_KNOWN_NEW_S = 15.0
-"""Whoever made a message writes its note without a look for so long only, that strangers who waited see it."""
+_KNOWN_MISSING_S = 15.0
+"""How long a look, or having made the message ourselves, is good for: less than what strangers wait."""
 _LOST_PARENTS = 5
 _LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
 
@@ -252,7 +252,7 @@ class ZohoSink:
     @staticmethod
     def _is_uncertain(delivery: Delivery) -> bool:
         """Only who made the message a moment ago knows without a look that it has no note yet."""
-        is_old = delivery.stands_since is None or _now() > delivery.stands_since + _KNOWN_NEW_S
+        is_old = delivery.stands_since is None or _now() > delivery.stands_since + _KNOWN_MISSING_S
         return not delivery.inserted or delivery.note_maybe or is_old
 
     async def _wait_for_others(self, dialogs: dict[Dialog, list[Delivery]]) -> None:
@@ -332,13 +332,23 @@ class ZohoSink:
             return [_never_written(outcome_of_error(error, Stage.NOTE))] * len(owed)
         outcomes: dict[int, StageOutcome] = dict.fromkeys(standing, Delivered())
         outcomes.update(self._not_yet([item for item, _ in owed if id(item) not in outcomes]))
-        missing = [item for item, _ in owed if id(item) not in outcomes]
-        if missing:
-            outcomes.update(zip(map(id, missing), await self._create(missing), strict=True))
-        looked = {id(item) for item, is_uncertain in owed if is_uncertain}
-        made = [item for item in missing if id(item) in looked and outcomes[id(item)] == Delivered()]
+        missing = [(item, is_uncertain) for item, is_uncertain in owed if id(item) not in outcomes]
+        outcomes.update(await self._create_known_missing(missing))
+        made = [item for item, is_uncertain in missing if is_uncertain and outcomes[id(item)] == Delivered()]
         outcomes.update(await self._without_twins(made))
         return [outcomes[id(delivery)] for delivery, _ in owed]
+
+    async def _create_known_missing(self, missing: list[tuple[Delivery, bool]]) -> dict[int, StageOutcome]:
+        """What is known does not stay true: a call that had to wait is not sent, and its notes are looked for again.
+
+        The more often that happens, the longer it may take: a slow Zoho must not be asked for ever.
+        """
+        for delivery, has_looked in missing:
+            since = delivery.stands_since if not has_looked else None
+            patience_s = _KNOWN_MISSING_S * 2.0 ** min(delivery.deferrals, 8)
+            delivery.note_by = (_now() if since is None else since) + patience_s
+        deliveries = [delivery for delivery, _ in missing]
+        return dict(zip(map(id, deliveries), await self._create(deliveries), strict=True)) if deliveries else {}
 
     async def _without_twins(self, made: list[Delivery]) -> dict[int, StageOutcome]:
         """What needed a look before it was made needs one after: somebody else may have made it in the same moment."""
@@ -427,7 +437,7 @@ class ZohoSink:
     async def _create_part(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
         rows = [notes.note_of(delivery, self._policy, self._links, self._schema) for delivery in deliveries]
         try:
-            answers = await notes.write(self._send, rows, is_wanted=lambda: all(d.is_wanted() for d in deliveries))
+            answers = await notes.write(self._send, rows, is_wanted=lambda: all(map(_may_still_be_written, deliveries)))
         except RefusedError:
             raise
         except SyncError as error:
@@ -457,6 +467,10 @@ class ZohoSink:
             del written[delivery.event.message_id]
             if not written:
                 del self._written[dialog_of(delivery)]
+
+
+def _may_still_be_written(delivery: Delivery) -> bool:
+    return delivery.is_wanted() and _now() <= delivery.note_by
 
 
 def _now() -> float:

@@ -214,6 +214,15 @@ class Broker:
         return all(self.reached[number] == len(records) for number, records in enumerate(self.log))
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A partition was a member's own for a while."""
+
+    partition: int
+    from_s: float
+    to_s: float
+
+
 class SimSource:
     """A `RecordSource` on the model; mirrors what `KafkaSource` does with aiokafka."""
 
@@ -228,6 +237,9 @@ class SimSource:
         self._suspects: dict[int, int] = {}
         self._positions: dict[int, int] = {}
         self.assignment: list[int] = []
+        self.held: list[Held] = []
+        """What it has owned, by its own lights."""
+        self._since = 0.0
         self.generation = -1
         self.is_ready = False
         self.is_giving_up = False
@@ -251,6 +263,11 @@ class SimSource:
         """See `RecordSource`."""
         return {}
 
+    def owned(self, partition: int, at_s: float) -> bool:
+        """Was the partition its own at that time?"""
+        now = [Held(number, self._since, float("inf")) for number in self.assignment]
+        return any(held.partition == partition and held.from_s <= at_s <= held.to_s for held in (*self.held, *now))
+
     # Rebalances
 
     async def give_up(self) -> None:
@@ -261,6 +278,7 @@ class SimSource:
         partitions = [TopicPartition(TOPIC, number) for number in self.assignment]
         if self._listener is not None:
             await self._listener.on_revoked(partitions)
+        self.held += [Held(number, self._since, self.broker.loop.time()) for number in self.assignment]
         for number in self.assignment:
             self._unopened.discard(number)
             self._suspects.pop(number, None)
@@ -274,6 +292,7 @@ class SimSource:
     async def take_over(self, partitions: list[int]) -> None:
         """The group gives us these."""
         self.assignment = partitions
+        self._since = self.broker.loop.time()
         self._unopened = set(partitions)
         if self._listener is not None:
             await self._listener.on_assigned([TopicPartition(TOPIC, number) for number in partitions])

@@ -75,6 +75,7 @@ class Oracle:
         self.first_wins = False
         """Nothing happens in this run that could make the content of a later event replace the first one's."""
         self.max_concurrency = 10
+        self.members: list[SimSource] = []
         self.violations: list[str] = []
         self.excused: Counter[str] = Counter()
         self.phones = Phones(None)
@@ -84,6 +85,8 @@ class Oracle:
         self._oldest: dict[str, str] = {}
         self._letters: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
         self._note_letters: set[str] = set()
+        self._partitions_of: defaultdict[str, set[int]] = defaultdict(set)
+        """From which a note may come, by its marker."""
         self._checked = [0] * len(broker.log)
         self._commits: list[_Moved] = []
         self._late_commits: list[_Moved] = []
@@ -173,10 +176,14 @@ class Oracle:
     def judge(self) -> list[str]:
         """Every broken promise."""
         self._read()
+        for (partition, _), expected in self.ledger.records.items():
+            if expected.kind == EVENT:
+                self._partitions_of[self._marker(expected)].add(partition)
         self._judge_records()
         self._judge_letters()
         self._judge_messages()
         self._judge_notes()
+        self._judge_ownership()
         self._judge_leads()
         self._judge_limits()
         return self.violations
@@ -252,6 +259,16 @@ class Oracle:
                 self.excused["note of a person to whom a user gave a second record"] += 1
             else:
                 self.violations.append(f"note {marker} {len(rows)} times: {[self._made(row.id) for row in rows]}")
+
+    def _judge_ownership(self) -> None:
+        """A note is not sent for a message whose partition was taken away before."""
+        owners = {member.life.name: member for member in self.members}
+        for effect in self.engine.journal.effects:
+            if effect.module == "Notes" and effect.kind == "create" and effect.call:
+                fate = self.wire.fates[effect.call]
+                partitions = self._partitions_of[marker_in(str(effect.row.values["Note_Title"]))]
+                if not any(owners[fate.life.name].owned(partition, fate.sent_at) for partition in partitions):
+                    self.violations.append(f"note sent for another owner: {self._made(effect.record_id)}")
 
     def _has_moved(self, rows: list[Any]) -> bool:
         """They hang on different records, one of which a user made."""

@@ -195,6 +195,7 @@ class World:
             self.broker, self.wire, life, self.secrets, config=self.config, rng=self.rng(life.name)
         )
         self.members.append(member)
+        self.oracle.members.append(member.source)
         member.start()
         return member
 

@@ -218,7 +218,7 @@ def test_a_message_on_two_partitions_has_one_note(policy: NotePolicy) -> None:
 
     async def scenario() -> None:
         world = World()
-        world.fault(Throttle(), operation="notes.create", times=3)
+        world.fault(Throttle(), operation="notes.create", times=6)
         clients = [Client(world, note_policy=policy) for _ in range(2)]
         await clients[0].parent(number(1))
         await asyncio.gather(*(client.deliver(dialog(1, number(1))) for client in clients))
