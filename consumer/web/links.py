@@ -55,11 +55,11 @@ class LinkRoutes:
         asked = self._understood(request)
         if isinstance(asked, Refusal):
             return self._refused(request, asked)
-        refusal = self._why_not(request, asked)
-        if refusal is not None:
-            return self._refused(request, refusal)
         url = self._computed(asked)
         if url is None:
+            refusal = self._why_not(request, asked)
+            if refusal is not None:
+                return self._refused(request, refusal)
             link = await self._desk.answer(asked.subject, is_click=True)
         else:
             link = DialogLink(LinkState.LINKED, LinkReason.COMPUTED, url)
@@ -71,15 +71,21 @@ class LinkRoutes:
         asked = self._understood(request)
         if isinstance(asked, Refusal):
             return self._refused_json(asked)
-        refusal = self._why_not(request, asked)
-        if refusal is not None:
-            return self._refused_json(refusal)
-        link = await self._desk.answer(asked.subject, is_click=False)
+        link = await self._api_link(request, asked)
+        if isinstance(link, Refusal):
+            return self._refused_json(link)
         self._view.link_answered(link.state, link.reason)
         return _json(link)
 
+    async def _api_link(self, request: web.Request, asked: Asked) -> DialogLink | Refusal:
+        """Without a right to ask, the answer is computed from the number and says nothing about the person."""
+        url = self._computed(asked)
+        refusal = self._why_not(request, asked)
+        if refusal is not None:
+            return refusal if url is None else DialogLink(LinkState.LINKED, LinkReason.COMPUTED, url)
+        return await self._desk.answer(asked.subject, is_click=False)
+
     def _computed(self, asked: Asked) -> str | None:
-        """With an organisation's id the number is enough for a click; nobody is asked."""
         return self._view.computed_link(asked.subject.value) if asked.subject.kind is SubjectKind.PHONE else None
 
     def _understood(self, request: web.Request) -> Asked | Refusal:

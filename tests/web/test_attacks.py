@@ -51,23 +51,13 @@ async def test_unsigned_link_is_refused(site: Site) -> None:
 
 
 async def test_nothing_set_up_is_refused_with_advice() -> None:
-    """With neither key nor token the page says what to set, and an org id opens nothing."""
-    async with open_site(FakeView(org_id="org123"), token=None, key=None) as site:
+    """With neither key, token nor org id the page says what to set."""
+    async with open_site(FakeView(), token=None, key=None) as site:
         answer = await site.get(f"/open-in-zoho?{QUERY}")
         for headers in ({"Authorization": "Bearer "}, {"Cookie": "zoho_sync_session=9999999999."}):
             assert (await site.get(f"/open-in-zoho?{QUERY}", headers=headers)).status == 403
     assert answer.status == 403
-    assert all(name in answer.text for name in ("LINK_SIGNING_KEY", "HTTP_API_TOKEN"))
-
-
-@pytest.mark.parametrize("path", ["/open-in-zoho", "/api/v1/dialog-link"])
-async def test_org_id_is_no_key(path: str) -> None:
-    """With ZOHO_ORG_ID a link needs a signature or the token too, and a stranger learns not even the id."""
-    async with open_site(FakeView(org_id="org123")) as site:
-        for headers in ({}, {"Authorization": "Bearer wrong"}):
-            answer = await site.get(f"{path}?{QUERY}", headers=headers)
-            assert answer.status == 401
-            assert "org123" not in f"{answer.text} {answer.headers}"
+    assert all(name in answer.text for name in ("LINK_SIGNING_KEY", "HTTP_API_TOKEN", "ZOHO_ORG_ID"))
 
 
 async def test_expired_link_is_refused(site: Site) -> None:
