@@ -7,9 +7,9 @@ status only fills in where there is none.  docs/zoho.md lists the sources.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from consumer.core.errors import HaltedError, RefusedError, SyncError, ThrottledError, TokenRefusedError, TransientError
 from consumer.core.model import Deferred, Rejected, Stage
@@ -122,8 +122,7 @@ _PATH = re.compile(r"\$\.(?P<option>[A-Za-z_]\w{0,49})(\[\d+\])?(\.(?P<field>[A-
 _MAX_BODY_WAIT_S = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class RowAnswer:
+class RowAnswer(NamedTuple):
     """Zoho's answer for one record of a write."""
 
     is_ok: bool
@@ -281,7 +280,7 @@ def _row_answer(row: dict[str, Any]) -> RowAnswer:
     if isinstance(nested, list) and nested and isinstance(nested[0], dict):
         return _first_nested(code, nested)
     message = str(row.get("message") or "").lower()
-    return replace(_row_error(code, details), is_lost_link="related id" in message)
+    return _row_error(code, details)._replace(is_lost_link="related id" in message)
 
 
 def _first_nested(code: str, nested: list[Any]) -> RowAnswer:
@@ -289,7 +288,7 @@ def _first_nested(code: str, nested: list[Any]) -> RowAnswer:
     answers = [_row_answer(error) for error in nested if isinstance(error, dict)]
     duplicates = [answer for answer in answers if answer.code == "DUPLICATE_DATA"]
     first = (duplicates or answers)[0]
-    return replace(first, code=first.code if duplicates else code)
+    return first._replace(code=first.code if duplicates else code)
 
 
 def _row_error(code: str, details: dict[str, Any]) -> RowAnswer:
