@@ -53,6 +53,8 @@ _TOGETHER = 5
 """Sub-requests of one composite call."""
 _CONVERTED = ("converted", "both")
 """Converted leads are searched, too: they lead to their contact."""
+_STALE_S = 2.0
+"""A directory that took longer to read leaves time for somebody else to create the people: they are looked up again."""
 _LOOK_AGAIN_S = 5.0
 LATE_EFFECT_S = 65.0
 """How long after a lost answer a write may still take effect when nothing tells (a gateway's patience is a minute)."""
@@ -381,14 +383,19 @@ class People:
 
     async def _by_odd_number(self, people: list[Person], odd: OddNumbers | None) -> dict[str, Parent]:
         """In forms that nobody can list: by the directory, or one by one."""
+        found: dict[str, Parent] = {}
         if odd is None and self._directory and people:
+            asked_at = asyncio.get_running_loop().time()
             odd = await self._directory.current(len(people))
+            if asyncio.get_running_loop().time() - asked_at > _STALE_S:
+                found = await self._by_query(people)
+        missing = [person for person in people if person.key not in found]
         if odd is not None and self._directory:
             try:
-                return await self._among(odd, people)
+                return found | await self._among(odd, missing)
             except RefusedError:
                 self._directory.give_up()
-        return await self._by_search(people)
+        return found | await self._by_search(missing)
 
     async def _among(self, odd: OddNumbers, people: list[Person]) -> dict[str, Parent]:
         candidates = {person.key: odd.candidates(person.phone) for person in people}

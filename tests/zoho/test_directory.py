@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.core.model import Deferred, Module, Parent
+from consumer.zoho.directory import Directory
 from consumer.zoho.people import MatchPolicy
 from sandbox.zoho import Answer, Drop, DropKind, Throttle
 from tests.zoho.room import EPOCH_S, Client, World, number, run
@@ -75,7 +76,12 @@ def test_one_person_is_not_searched_for_once_all_is_read() -> None:
 
     async def scenario() -> None:
         world = World({"search_lag_s": NEVER})
+        rows = [{"Last_Name": "X", "Phone": number(100_000 + index)} for index in range(3000)]
+        world.step("insert", module="Leads", records=rows)
+        await asyncio.sleep(60)
+        world.insert("Leads", Phone=number(200_000))
         client = await known(Client(world, directory_from=10))
+        await asyncio.sleep(60)
         lead = world.insert("Contacts", Mobile=odd(1))
         credits = world.credits()
         assert await client.resolve(number(1)) == [Parent(Module.CONTACTS, lead)]
@@ -228,6 +234,24 @@ def test_several_records_are_decided_by_policy_and_counted(prefer: str, expected
     run(scenario())
 
 
+def test_who_was_created_while_everything_was_read_is_not_made_again() -> None:
+    """A long reading leaves time for a user to create the person: the forms are looked for once more."""
+
+    async def scenario() -> None:
+        world = World({"search_lag_s": NEVER})
+        rows = [{"Last_Name": "X", "Phone": number(100_000 + index)} for index in range(9000)]
+        world.step("insert", module="Leads", records=rows)
+        client = Client(world, directory_from=10)
+        await client.sink.prepare()
+        resolving = asyncio.create_task(client.resolve(*map(number, range(20))))
+        await asyncio.sleep(1.5)
+        contact = world.insert("Contacts", Phone=number(1))
+        assert (await resolving)[1] == Parent(Module.CONTACTS, contact)
+        assert searches(world) == 0
+
+    run(scenario())
+
+
 def test_batches_that_ask_together_share_a_reading() -> None:
     """Twenty batches at once cause few readings, and each sees what stood when it asked."""
 
@@ -250,11 +274,24 @@ REFUSED: list[Any] = [
     Answer(status=404, body="<html>"),
     Answer(status=200, body={"data": [{"id": "1", "Phone": "1"}], "info": {"more_records": True}}),
     Answer(status=200, body={"data": [], "info": {"more_records": True}}),
+    Answer(
+        status=200,
+        body={
+            "data": [
+                {"id": "2", "Phone": "1", "Modified_Time": "2026-01-02T00:00:00+00:00"},
+                {"id": "1", "Phone": "1", "Modified_Time": "2026-01-01T00:00:00+00:00"},
+            ]
+        },
+    ),
 ]
 
 
 def _is_reading(call: Any) -> bool:
     return "Modified_Time >=" in (call.payload or {}).get("select_query", "")
+
+
+def _is_reading_of_leads(call: Any) -> bool:
+    return _is_reading(call) and " from Leads " in call.payload["select_query"]
 
 
 @pytest.mark.parametrize("action", REFUSED)
@@ -266,11 +303,13 @@ def test_an_organisation_that_does_not_take_the_query_is_searched(action: Any) -
         ids = [world.insert("Leads", Phone=odd(index)) for index in range(12)]
         plan = world.fault(action, times=None, operation="coql", predicate=_is_reading)
         client = Client(world, directory_from=10)
+        closed: list[Any] = []
+        client.gate.close = lambda *args, **_named: closed.append(args)  # type: ignore[method-assign]
         assert [parent.id for parent in await client.resolve(*map(number, range(12)))] == ids
         fired = plan.fired
         await known(client)
         assert plan.fired == fired
-        assert client.gate.halts() == []
+        assert closed == []
         assert client.told.people["directory_refused"] == 1
 
     run(scenario())
@@ -320,6 +359,44 @@ def test_trouble_with_a_reading_stops_nobody(action: Any, times: int) -> None:
     run(scenario())
 
 
+def test_trouble_now_and_then_is_no_reason_to_give_up() -> None:
+    """Only failures in a row are."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world, directory_from=10)
+        for turn in range(4):
+            world.fault(Answer(status=500, body="<html>"), times=4, operation="coql", predicate=_is_reading_of_leads)
+            for start in (2000 * turn, 2000 * turn + 1000):
+                await known(client, start=start)
+        assert client.told.people["directory_refused"] == 0
+
+    run(scenario())
+
+
+def test_an_organisation_full_of_odd_numbers_is_searched() -> None:
+    """Memory is bounded: beyond so many odd numbers none is kept."""
+
+    async def scenario() -> None:
+        world = World()
+        for index in range(5):
+            world.insert("Leads", Phone=odd(index))
+        client = Client(world)
+        given_up: list[bool] = []
+        directory = Directory(
+            client.send,
+            client.phones,
+            phone_fields=lambda _module: ["Phone", "Mobile"],
+            worth_from=1,
+            on_given_up=lambda: given_up.append(True),
+            max_odd=4,
+        )
+        assert await directory.current(100) is None
+        assert given_up == [True]
+
+    run(scenario())
+
+
 def test_a_candidate_that_cannot_be_read_is_searched_for() -> None:
     """The query for records by id is refused: the directory is given up, and the person found."""
 
@@ -358,6 +435,8 @@ def test_everything_is_read_again_after_a_day() -> None:
     async def scenario() -> None:
         world = World({"search_lag_s": NEVER})
         client = await known(Client(world, directory_from=10))
+        await asyncio.sleep(60)
+        await known(client, start=910_000)
         restored = world.insert("Leads", Phone=odd(1))
         table = world.engine.org.table(world.engine.org.schema.module("Leads"))
         row = table.get(restored)
