@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from consumer.core.model import Delivery
 
 
-def thousand(prefix: str, people: int = 100) -> list[Delivery]:
+def thousand(prefix: str, people: int = 100, start: int = 0) -> list[Delivery]:
     """A thousand messages of some people."""
-    return [delivery(f"{prefix}-{index}", number(index % people)) for index in range(1000)]
+    return [delivery(f"{prefix}-{index}", number(start + index % people)) for index in range(1000)]
 
 
-async def cost(world: World, client: Client, prefix: str) -> tuple[int, int]:
+async def cost(world: World, client: Client, prefix: str, start: int = 0) -> tuple[int, int]:
     """Calls and credits of a thousand messages."""
     await client.sink.prepare()
     calls, credits = world.calls(), world.credits()
-    assert await client.deliver(thousand(prefix)) == [Delivered()] * 1000
+    assert await client.deliver(thousand(prefix, start=start)) == [Delivered()] * 1000
     return world.calls() - calls, world.credits() - credits
 
 
@@ -61,6 +61,21 @@ def test_new_people_with_the_composite_call() -> None:
         calls, credits = await cost(world, Client(world, composite=True), "a")
         assert calls <= 90
         assert credits <= 350
+        assert world.engine.violations() == []
+
+    run(scenario())
+
+
+def test_new_people_with_the_directory() -> None:
+    """Ten messages each, no searches: at most 30 calls and 150 credits, at the second thousand, too."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world, directory_from=10)
+        for prefix in ("a", "b"):
+            calls, credits = await cost(world, client, prefix, start=1000 * (prefix == "b"))
+            assert calls <= 30
+            assert credits <= 150
         assert world.engine.violations() == []
 
     run(scenario())
