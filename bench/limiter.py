@@ -140,10 +140,10 @@ def courses() -> dict[str, Course]:
         "jittery": Course("jittery", ours, jittery, (10, 290), ("≥ 97", "0", ""), 300),
         "shoulder": Course("slow shoulder", shoulder, jittery, (60, 790), ("≥ 75", "≤ 2", ""), 800),
         "sudden": Course(
-            "sudden limit", between(100, 130, 4), jittery, (110, 130), ("≥ 60", "≤ 10", "≤ 65"), 300, (100, 130)
+            "sudden limit", between(100, 130, 4), jittery, (110, 130), ("≥ 60", "≤ 10", "≤ 60"), 300, (100, 130)
         ),
         "half": Course(
-            "half of it eaten", between(100, 700, 10), jittery, (160, 700), ("≥ 80", "≤ 1", "≤ 65"), 900, (100, 700)
+            "half of it eaten", between(100, 700, 10), jittery, (160, 700), ("≥ 80", "≤ 1", "≤ 60"), 900, (100, 700)
         ),
     }
 
