@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from phonenumbers import (
     NumberParseException,
@@ -42,8 +41,7 @@ _SOME_REGION = "US"
 """Where a number without country code is taken apart whose country is not known: an extension, letters for digits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(NamedTuple):
     """One human, as far as a number tells."""
 
     phone: str

@@ -33,5 +33,10 @@ class Recent(Generic[K, V]):
             self._old, self._young = self._young, {}
         self._young[key] = value
 
+    def drop(self, key: K) -> None:
+        """Forget this."""
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+
     def __contains__(self, key: K) -> bool:
         return key in self._young or key in self._old

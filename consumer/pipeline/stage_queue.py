@@ -51,9 +51,9 @@ class StageQueue:
         if leader is not delivery:
             followers.append(delivery)
             return
-        is_bulk = delivery.event.origin == "campaign"
-        self._batcher.add(delivery, now=asyncio.get_running_loop().time(), is_bulk=is_bulk)
-        self.pump()
+        now = asyncio.get_running_loop().time()
+        self._batcher.add(delivery, now=now, is_bulk=delivery.event.origin == "campaign")
+        self._start_due(now)
 
     def followers(self, leader: Delivery) -> list[Delivery]:
         """Deliveries that wait for this one."""
@@ -62,15 +62,18 @@ class StageQueue:
 
     def left(self, leader: Delivery) -> list[Delivery]:
         """The delivery is gone from this stage; returns those that waited for it."""
-        followers = self.followers(leader)
         key = self._key(leader)
-        if key in self._followers and self._followers[key][0] is leader:
-            del self._followers[key]
+        found, followers = self._followers.get(key, (None, []))
+        if found is not leader:
+            return []
+        del self._followers[key]
         return followers
 
     def pump(self) -> None:
         """Start what is due; set a timer for the rest."""
-        now = asyncio.get_running_loop().time()
+        self._start_due(asyncio.get_running_loop().time())
+
+    def _start_due(self, now: float) -> None:
         while not self._is_closed and len(self._tasks) < self._concurrency:
             wait_s = self._batcher.wait_s(now)
             if wait_s is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consumer.core.errors import RefusedError
 from consumer.core.model import NotePolicy, Parent
@@ -46,8 +46,7 @@ _SMALL_LIMIT, _LARGE_LIMIT = 200, 1000
 """One and two credits: a page should show the oldest record of every dialog at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dialog:
+class Dialog(NamedTuple):
     """What one note stands for.  A message without dialog id belongs to the dialog of its number."""
 
     id: str | None

@@ -16,7 +16,7 @@ again and again, and only after that time made once more.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
 from consumer.core.model import Deferred, Module, Parent, Rejected, Stage
 from consumer.core.phones import stored_form, variants
+from consumer.core.recent import Recent
 from consumer.core.texts import fit, one_line, units
 from consumer.zoho import composite, coql
 from consumer.zoho.answers import (
@@ -165,7 +166,7 @@ class People:
         self._unsettled: dict[str, tuple[Person, Parent]] = {}
         """Leads that we made, and nobody has looked yet whether somebody else made one too."""
         self._tries: Counter[str] = Counter()
-        self._known: OrderedDict[str, Parent] = OrderedDict()
+        self._known: Recent[str, Parent] = Recent(_REMEMBERED)
         self._pending: dict[str, asyncio.Future[Found]] = {}
         self._most_were_new = False
         """Of the people looked up last."""
@@ -185,11 +186,11 @@ class People:
 
     def forget(self, person: Person) -> None:
         """Look the person up again next time."""
-        self._known.pop(person.key, None)
+        self._known.drop(person.key)
 
     def doubt(self, person: Person, parent: Parent) -> None:
         """Zoho refused this record as a link: look the person up again, unless that has been done meanwhile."""
-        if self._known.get(person.key, parent) == parent:
+        if self._known.get(person.key) in (None, parent):
             self.forget(person)
             self._doubted[person.key] = parent
 
@@ -272,9 +273,7 @@ class People:
             results.setdefault(key, result)
 
     def _remember(self, key: str, parent: Parent) -> None:
-        self._known[key] = parent
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        self._known.put(key, parent)
 
     def _clear(self, key: str) -> None:
         for memory in (self._doubted, self._uncertain, self._tries):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
 from consumer.core.model import Deferred, Delivered, Module, NotePolicy, Parent, Rejected, Stage
+from consumer.core.recent import Recent
 from consumer.core.texts import units
 from consumer.zoho import messages, notes
 from consumer.zoho.answers import (
@@ -96,7 +97,7 @@ class ZohoSink:
         """Markers of notes whose creation went unanswered, and the loop time until which it may still take effect."""
         self._referee = notes.DialogReferee(send, module)
         self._written: defaultdict[Dialog, dict[str, Delivery]] = defaultdict(dict)
-        self._notes: OrderedDict[Dialog, _NoteState] = OrderedDict()
+        self._notes: Recent[Dialog, _NoteState] = Recent(_REMEMBERED_DIALOGS)
         self._maybe: set[Dialog] = set()
         self._deciding: dict[Dialog, asyncio.Future[None]] = {}
         self._preparing = asyncio.Lock()
@@ -318,9 +319,7 @@ class ZohoSink:
         return {id(owner if owner in group else group[0]): outcome}
 
     def _remember(self, dialog: Dialog, state: _NoteState) -> None:
-        self._notes[dialog] = state
-        if len(self._notes) > _REMEMBERED_DIALOGS:
-            self._notes.popitem(last=False)
+        self._notes.put(dialog, state)
 
     async def _write_checked(self, owed: list[tuple[Delivery, bool]]) -> list[StageOutcome]:
         """Write notes, those that may stand already only after a look at their parent."""

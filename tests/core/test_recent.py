@@ -22,3 +22,15 @@ def test_the_latest_half_is_known_and_never_more_than_the_size(keys: list[int], 
     assert len(known) <= max(2, size)
     newest_first = sorted(latest, key=lambda key: -latest[key])
     assert set(newest_first[: max(1, size // 2)]) <= known.keys()
+
+
+@given(st.lists(KEYS, max_size=30), st.integers(1, 12), KEYS)
+def test_what_is_dropped_is_unknown(keys: list[int], size: int, dropped: int) -> None:
+    """In whichever half it was, and the others stay."""
+    recent: Recent[int, int] = Recent(size)
+    for key in keys:
+        recent.put(key, key)
+    others = {key for key in range(10) if key in recent} - {dropped}
+    recent.drop(dropped)
+    assert recent.get(dropped) is None
+    assert {key for key in range(10) if key in recent} == others
