@@ -30,6 +30,9 @@ _DLQ_HEADERS: Final = {
     "dlq.failed_at": "when it was given up, RFC 3339",
     "dlq.replays": "how often it was replayed, decimal",
 }
+_DLQ_EXTRA_HEADERS: Final = {
+    "dlq.traceparent": "W3C trace context of the attempt that gave up, when traces are on",
+}
 
 
 def documents() -> dict[Path, str]:
@@ -113,7 +116,7 @@ def _messages() -> dict[str, Any]:
         "deadLetter": {
             **_message("The original bytes, with the original headers and why they are here.", {}),
             "contentType": "application/octet-stream",
-            "headers": _object({name: _text(meaning) for name, meaning in _DLQ_HEADERS.items()}),
+            "headers": _object(_dead_letter_headers(), required=list(_DLQ_HEADERS)),
         },
     }
 
@@ -156,6 +159,10 @@ def _cloud_event_headers() -> dict[str, Any]:
         "ce_source": _text("URI reference of the producer"),
         "ce_time": {"type": "string", "format": "date-time"},
     }
+
+
+def _dead_letter_headers() -> dict[str, Any]:
+    return {name: _text(meaning) for name, meaning in {**_DLQ_HEADERS, **_DLQ_EXTRA_HEADERS}.items()}
 
 
 def _object(properties: dict[str, Any], *, required: list[str] | None = None) -> dict[str, Any]:
