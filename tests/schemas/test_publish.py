@@ -92,8 +92,9 @@ def test_the_document_names_both_topics_and_every_dead_letter_header() -> None:
     ]
     promised = ["reason", "stage", "detail", "topic", "partition", "offset", "timestamp", "attempts"]
     promised += ["failed_at", "replays"]
-    headers = document["components"]["messages"]["deadLetter"]["headers"]["properties"]
-    assert set(headers) == {f"dlq.{name}" for name in promised}
+    headers = document["components"]["messages"]["deadLetter"]["headers"]
+    assert set(headers["required"]) == {f"dlq.{name}" for name in promised}
+    assert set(headers["properties"]) == {*headers["required"], "dlq.traceparent"}
 
 
 @pytest.mark.parametrize("sample", [*plain("event", ""), *plain("skip", "no_phone")], ids=lambda sample: sample.name)
