@@ -25,6 +25,7 @@ SETTLED_S = 60.0
 NOTE_WAITED_FOR_S = 30.0
 """So long the next owner of a message waits for a note that may be on its way."""
 USER_RACE_S = 15.0
+ANSWER_MISSED_S = 10.0
 POISON, SKIP, EVENT = "poison", "skip", "event"
 
 
@@ -255,6 +256,8 @@ class Oracle:
                 continue
             if any(self._is_late(row.id) and self._took_s(row.id) > NOTE_WAITED_FOR_S for row in rows):
                 self.excused["note that Zoho made long after its caller had gone"] += 1
+            elif len(self._partitions_of[marker]) > 1 and self._lost_an_answer(rows):
+                self.excused["note of a message on two partitions, when an answer was lost"] += 1
             elif self._has_moved(rows):
                 self.excused["note of a person to whom a user gave a second record"] += 1
             else:
@@ -269,6 +272,20 @@ class Oracle:
                 partitions = self._partitions_of[marker_in(str(effect.row.values["Note_Title"]))]
                 if not any(owners[fate.life.name].owned(partition, fate.sent_at) for partition in partitions):
                     self.violations.append(f"note sent for another owner: {self._made(effect.record_id)}")
+
+    def _lost_an_answer(self, rows: list[Any]) -> bool:
+        """One of their makers had no answer to a write shortly before, and could not know who had made what."""
+        made = [
+            (self.wire.fates[effect.call].life, effect.at_s)
+            for row in rows
+            if (effect := self._create_effect(row.id)).call
+        ]
+        return any(
+            fate.life is life and fate.answered_at is None and at_s - ANSWER_MISSED_S < fate.sent_at <= at_s
+            for number, fate in self.wire.fates.items()
+            if self.engine.journal.calls[number - 1].operation in ("records.upsert", "notes.create")
+            for life, at_s in made
+        )
 
     def _has_moved(self, rows: list[Any]) -> bool:
         """They hang on different records, one of which a user made."""
