@@ -147,6 +147,7 @@ class KafkaSource:
         self._consumer: AIOKafkaConsumer | None = None
         self._member: _Member | None = None
         self._reading: asyncio.Task[Mapping[Any, Sequence[Any]]] | None = None
+        self._turn = 0
         self._replacing: asyncio.Task[None] | None = None
         self._commit_lock = asyncio.Lock()
         self._epoch = 0
@@ -333,10 +334,37 @@ class KafkaSource:
     def _begin_reading(
         self, consumer: AIOKafkaConsumer, max_records: int, timeout_s: float
     ) -> asyncio.Task[Mapping[Any, Sequence[Any]]]:
-        call = consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records or None)
-        self._reading = asyncio.create_task(call)
+        self._reading = asyncio.create_task(self._read_evenly(consumer, max_records, timeout_s))
         self._reading.add_done_callback(_heard)
         return self._reading
+
+    async def _read_evenly(
+        self, consumer: AIOKafkaConsumer, max_records: int, timeout_s: float
+    ) -> Mapping[Any, Sequence[Any]]:
+        """`getmany` empties one partition after the other, so that a backlog of the first would hold up all others.
+
+        Each is asked for its share of the room; what one leaves is there at the next poll, which follows at once.
+        """
+        partitions = self._rotated(consumer.assignment() - consumer.paused())
+        share = max(1, max_records // max(1, len(partitions)))
+        batches: dict[Any, Sequence[Any]] = {}
+        for kafka_tp in partitions if max_records else ():
+            left = max_records - sum(map(len, batches.values()))
+            if left > 0:
+                batches |= await consumer.getmany(kafka_tp, timeout_ms=0, max_records=min(share, left))
+        if any(batches.values()):
+            return batches
+        arrived: Mapping[Any, Sequence[Any]] = await consumer.getmany(
+            timeout_ms=int(timeout_s * 1000), max_records=share if max_records else None
+        )
+        return arrived
+
+    def _rotated(self, partitions: set[Any]) -> list[Any]:
+        """Another one first each time, for the room may be too small for all."""
+        ordered = sorted(partitions)
+        self._turn += 1
+        start = self._turn % max(1, len(ordered))
+        return ordered[start:] + ordered[:start]
 
     def _records(self, batches: Mapping[Any, Sequence[Any]]) -> list[Record]:
         records: list[Record] = []

@@ -123,7 +123,7 @@ class Pipeline:
             stage,
             run,
             max_records=config.batch_max_records,
-            linger_s=0.0 if stage is Stage.NOTE else config.linger_s,
+            linger_s=config.linger_s,
             concurrency=concurrency,
             key=key,
             is_hurried=lambda: self._drains > 0,

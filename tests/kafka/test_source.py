@@ -106,6 +106,22 @@ async def test_lag_counts_what_is_not_read(broker: Broker, create_topic: CreateT
         assert member.source.lag() == {TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0}
 
 
+async def test_a_backlog_of_one_partition_holds_up_no_other(broker: Broker, create_topic: CreateTopic) -> None:
+    """All partitions are read side by side: none is read to its end before the others have begun."""
+    topic = await create_topic(partitions=3)
+    for partition in range(3):
+        await produce(broker, topic, numbered(300, first=300 * partition), partition=partition)
+    member = Member(broker, topic)
+    member.room = 30
+    async with member:
+        await member.read(900)
+    first_of = [
+        next(at for at, record in enumerate(member.records) if record.tp.partition == each) for each in range(3)
+    ]
+    last_of = [max(at for at, record in enumerate(member.records) if record.tp.partition == each) for each in range(3)]
+    assert max(first_of) < min(last_of)
+
+
 async def test_large_records_come_whole(broker: Broker, create_topic: CreateTopic) -> None:
     """Records of a mebibyte, Kafka's usual limit, arrive like others."""
     topic = await create_topic()
