@@ -344,7 +344,8 @@ class ZohoSink:
         """
         for delivery, has_looked in missing:
             since = delivery.stands_since if not has_looked else None
-            patience_s = _KNOWN_MISSING_S * 2.0 ** min(delivery.deferrals, 8)
+            patience_s = _KNOWN_MISSING_S * 2.0 ** min(delivery.note_tries, 8)
+            delivery.note_tries += 1
             delivery.note_by = (_now() if since is None else since) + patience_s
         deliveries = [delivery for delivery, _ in missing]
         return dict(zip(map(id, deliveries), await self._create(deliveries), strict=True)) if deliveries else {}
