@@ -140,10 +140,6 @@ class Delivery:
     """Somebody else made the message record, and may be at its note in this moment."""
     note_maybe: bool = False
     """A note of this message may already stand in the CRM: look before writing."""
-    note_by: float = 0.0
-    """Loop time until which we know that there is no note yet, and may send one."""
-    note_tries: int = 0
-    """Notes that were to be written for it."""
     attempts: int = 0
     """Tries that failed for a reason of its own; what stops everybody does not count."""
     deferrals: int = 0

@@ -131,7 +131,7 @@ class Standing:
 
     oldest: str
     twins: tuple[str, ...] = ()
-    """Ids of those that were made too soon after it to be anything but the same note."""
+    """Ids of those that were made too soon after it to be anything but the same note, and that nobody has edited."""
 
 
 async def standing(send: Send, parent: Parent, markers: AbstractSet[str]) -> dict[str, Standing]:
@@ -144,7 +144,7 @@ async def standing(send: Send, parent: Parent, markers: AbstractSet[str]) -> dic
     token: str | None = None
     for page in range(1, _MAX_PAGES + 1):
         where = ("page_token", token) if token and page > _NUMBERED_PAGES else ("page", str(page))
-        params = (("fields", "Note_Title,Created_Time"), ("per_page", str(_NOTES_PER_PAGE)), where)
+        params = (("fields", "Note_Title,Created_Time,Modified_Time"), ("per_page", str(_NOTES_PER_PAGE)), where)
         reply = await send(Call(Operation.READ_NOTES, "GET", f"/{parent.module}/{parent.id}/Notes", params=params))
         for row in reply.rows():
             if (marker := marker_in(str(row.get("Note_Title") or ""))) in markers:
@@ -159,7 +159,12 @@ def _standing(rows: list[Mapping[str, Any]]) -> Standing:
     """Notes that a merge of two leads brought together were made long apart, and both stay."""
     first, *others = sorted(rows, key=age_of)
     until = age_of(first)[0] + _TWINS_WITHIN_S
-    return Standing(str(first.get("id")), tuple(str(row.get("id")) for row in others if age_of(row)[0] <= until))
+    twins = [row for row in others if age_of(row)[0] <= until and not _is_edited(row)]
+    return Standing(str(first.get("id")), tuple(str(row.get("id")) for row in twins))
+
+
+def _is_edited(row: Mapping[str, Any]) -> bool:
+    return row.get("Modified_Time") not in (None, row.get("Created_Time"))
 
 
 def marker_in(title: str) -> str:

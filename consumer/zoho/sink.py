@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ _REMEMBERED_DIALOGS = 200_000
 _LOOK_AGAIN_S = 5.0
 FOREIGN_EFFECT_S = 30.0
 """How long after we saw somebody else's message its note may still come to stand: its maker is gone, or at it."""
-_KNOWN_MISSING_S = 15.0
-"""How long a look, or having made the message ourselves, is good for: less than what strangers wait."""
+_UNDISTURBED_S = 20.0
+"""So long after we made a message nobody else writes its note; less than strangers wait, by what an answer may need."""
 _LOST_PARENTS = 5
 _LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
 
@@ -64,6 +64,31 @@ class _NoteState(Enum):
     """We have seen or written it."""
     ELSEWHERE = auto()
     """An older message owes it, which is not among ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at a parent's notes told of one note."""
+
+    stands: bool = False
+    error: SyncError | None = None
+    """The parent could not be read."""
+    twin_error: SyncError | None = None
+    """A younger twin could not be taken back now."""
+
+    def outcome_before(self) -> StageOutcome | None:
+        """None when the note is to be written.  A twin that will not go holds nothing up."""
+        if self.error is not None:
+            return _never_written(outcome_of_error(self.error, Stage.NOTE))
+        return Delivered() if self.stands else None
+
+    def outcome_after(self) -> StageOutcome:
+        """Of a note that we wrote; what could not be looked at, or taken back, is looked at once more."""
+        error = self.error or self.twin_error
+        if error is None:
+            return Delivered()
+        deferred = _never_written(outcome_of_error(error, Stage.NOTE))
+        return Deferred(deferred.code, wrote_maybe=True, halted=True) if isinstance(deferred, Deferred) else deferred
 
 
 class ZohoSink:
@@ -252,9 +277,8 @@ class ZohoSink:
 
     @staticmethod
     def _is_uncertain(delivery: Delivery) -> bool:
-        """Only who made the message a moment ago knows without a look that it has no note yet."""
-        is_old = delivery.stands_since is None or _now() > delivery.stands_since + _KNOWN_MISSING_S
-        return not delivery.inserted or delivery.note_maybe or is_old
+        """Only who made the message knows without a look that it has no note yet."""
+        return not delivery.inserted or delivery.note_maybe
 
     async def _wait_for_others(self, dialogs: dict[Dialog, list[Delivery]]) -> None:
         """One decision in flight for a dialog."""
@@ -322,41 +346,22 @@ class ZohoSink:
         self._notes.put(dialog, state)
 
     async def _write_checked(self, owed: list[tuple[Delivery, bool]]) -> list[StageOutcome]:
-        """Write notes, those that may stand already only after a look at their parent."""
-        if not owed:
-            return []
-        try:
-            standing = await self._standing([delivery for delivery, is_uncertain in owed if is_uncertain])
-        except SyncError as error:
-            return [_never_written(outcome_of_error(error, Stage.NOTE))] * len(owed)
-        outcomes: dict[int, StageOutcome] = dict.fromkeys(standing, Delivered())
-        outcomes.update(self._not_yet([item for item, _ in owed if id(item) not in outcomes]))
-        missing = [(item, is_uncertain) for item, is_uncertain in owed if id(item) not in outcomes]
-        outcomes.update(await self._create_known_missing(missing))
-        made = [item for item, is_uncertain in missing if is_uncertain and outcomes[id(item)] == Delivered()]
-        outcomes.update(await self._without_twins(made))
-        return [outcomes[id(delivery)] for delivery, _ in owed]
+        """Write notes; those that may stand already only after a look at their parent, and with another one after.
 
-    async def _create_known_missing(self, missing: list[tuple[Delivery, bool]]) -> dict[int, StageOutcome]:
-        """What is known does not stay true: a call that had to wait is not sent, and its notes are looked for again.
-
-        The more often that happens, the longer it may take: a slow Zoho must not be asked for ever.
+        Somebody else may be at the same note: of two made in the same moment the younger is taken back.  That goes
+        for a note, too, that was certain when it was sent, but came so late that strangers had stopped waiting for it.
         """
-        for delivery, has_looked in missing:
-            since = delivery.stands_since if not has_looked else None
-            patience_s = _KNOWN_MISSING_S * 2.0 ** min(delivery.note_tries, 8)
-            delivery.note_tries += 1
-            delivery.note_by = (_now() if since is None else since) + patience_s
-        deliveries = [delivery for delivery, _ in missing]
-        return dict(zip(map(id, deliveries), await self._create(deliveries), strict=True)) if deliveries else {}
-
-    async def _without_twins(self, made: list[Delivery]) -> dict[int, StageOutcome]:
-        """What needed a look before it was made needs one after: somebody else may have made it in the same moment."""
-        try:
-            await self._standing(made)
-        except SyncError as error:
-            return dict.fromkeys(map(id, made), _never_written(outcome_of_error(error, Stage.NOTE)))
-        return {}
+        uncertain = [delivery for delivery, is_uncertain in owed if is_uncertain]
+        looks = await self._look(uncertain)
+        outcomes = {key: outcome for key, look in looks.items() if (outcome := look.outcome_before()) is not None}
+        outcomes.update(self._not_yet([item for item, _ in owed if id(item) not in outcomes]))
+        missing = [item for item, _ in owed if id(item) not in outcomes]
+        if missing:
+            outcomes.update(zip(map(id, missing), await self._create(missing), strict=True))
+        doubted = [item for item, is_uncertain in owed if is_uncertain or _came_late(item)]
+        made = [item for item in doubted if item in missing and outcomes[id(item)] == Delivered()]
+        outcomes.update({key: look.outcome_after() for key, look in (await self._look(made)).items()})
+        return [outcomes[id(delivery)] for delivery, _ in owed]
 
     def _not_yet(self, deliveries: list[Delivery]) -> dict[int, StageOutcome]:
         """Notes whose creation may still be on its way, and must not be repeated yet."""
@@ -373,43 +378,48 @@ class ZohoSink:
         """Seconds until the next look for a note that we, or a stranger, asked for; 0: it will not come any more."""
         ours_s = self._quiet.get(self._marker(delivery), now) - now
         if ours_s > 0:
-            return min(ours_s, _LOOK_AGAIN_S)
+            return min(ours_s, max(_LOOK_AGAIN_S, self._late_effect_s - ours_s))
         if not delivery.is_foreign or delivery.stands_since is None:
             return 0.0
         return max(0.0, delivery.stands_since + FOREIGN_EFFECT_S - now)
 
-    async def _standing(self, deliveries: list[Delivery]) -> set[int]:
-        """Which of these notes already stand; one look at each parent."""
+    async def _look(self, deliveries: list[Delivery]) -> dict[int, _Look]:
+        """Does the note stand?  One look at each parent; a parent that cannot be read holds up its own notes only."""
         wanted: defaultdict[Parent, set[str]] = defaultdict(set)
         for delivery in deliveries:
             if delivery.parent is not None:
                 wanted[delivery.parent].add(self._marker(delivery))
         found = dict(zip(wanted, await all_of(map(self._notes_on, wanted, wanted.values())), strict=True))
-        standing: set[int] = set()
+        looks: dict[int, _Look] = {}
         for delivery in deliveries:
-            note = found[delivery.parent].get(self._marker(delivery)) if delivery.parent else None
-            if note is not None:
-                standing.add(id(delivery))
-                await all_of(map(self._withdraw, note.twins))
-        return standing
+            notes_there = found[delivery.parent] if delivery.parent is not None else {}
+            if isinstance(notes_there, SyncError):
+                looks[id(delivery)] = _Look(error=notes_there)
+            else:
+                looks[id(delivery)] = await self._without_twins(notes_there.get(self._marker(delivery)))
+        return looks
 
-    async def _notes_on(self, parent: Parent, markers: set[str]) -> dict[str, Standing]:
+    async def _notes_on(self, parent: Parent, markers: set[str]) -> dict[str, Standing] | SyncError:
         try:
             return await notes.standing(self._send, parent, markers)
         except RefusedError:
             return {}
+        except SyncError as error:
+            return error
 
-    async def _withdraw(self, note_id: str) -> None:
-        """Take back the younger twin: everybody agrees which one that is, and nobody else writes such markers.
+    async def _without_twins(self, note: Standing | None) -> _Look:
+        """Take the younger ones back: everybody agrees which those are.  Without the right to, they stay."""
+        failures = [error for error in await all_of(map(self._withdraw, note.twins if note else ())) if error]
+        return _Look(stands=note is not None, twin_error=next(iter(failures), None))
 
-        Raises what will pass; a right that is missing leaves it standing.
-        """
-        with suppress(RefusedError):
-            try:
-                await notes.withdraw(self._send, note_id)
-            except HaltedError as error:
-                if error.code.startswith("TOKEN_"):
-                    raise
+    async def _withdraw(self, note_id: str) -> SyncError | None:
+        try:
+            await notes.withdraw(self._send, note_id)
+        except (TransientError, HaltedError) as error:
+            return error if isinstance(error, TransientError) or error.code.startswith("TOKEN_") else None
+        except RefusedError:
+            return None
+        return None
 
     def _marker(self, delivery: Delivery) -> str:
         is_dialog = self._policy is NotePolicy.PER_DIALOG
@@ -437,7 +447,7 @@ class ZohoSink:
     async def _create_part(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
         rows = [notes.note_of(delivery, self._policy, self._links, self._schema) for delivery in deliveries]
         try:
-            answers = await notes.write(self._send, rows, is_wanted=lambda: all(map(_may_still_be_written, deliveries)))
+            answers = await notes.write(self._send, rows, is_wanted=lambda: all(d.is_wanted() for d in deliveries))
         except RefusedError:
             raise
         except SyncError as error:
@@ -469,8 +479,8 @@ class ZohoSink:
                 del self._written[dialog_of(delivery)]
 
 
-def _may_still_be_written(delivery: Delivery) -> bool:
-    return delivery.is_wanted() and _now() <= delivery.note_by
+def _came_late(delivery: Delivery) -> bool:
+    return delivery.stands_since is not None and _now() > delivery.stands_since + _UNDISTURBED_S
 
 
 def _now() -> float:
