@@ -223,6 +223,14 @@ class Held:
     to_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A member began to read a partition where the group's offset was at this time."""
+
+    partition: int
+    at_s: float
+
+
 class SimSource:
     """A `RecordSource` on the model; mirrors what `KafkaSource` does with aiokafka."""
 
@@ -239,6 +247,7 @@ class SimSource:
         self.assignment: list[int] = []
         self.held: list[Held] = []
         """What it has owned, by its own lights."""
+        self.openings: list[Opening] = []
         self._since = 0.0
         self.generation = -1
         self.is_ready = False
@@ -353,6 +362,7 @@ class SimSource:
             self._positions[number] = offset
             self._suspects[number] = self._repeat_window if starts[number].may_repeat else 0
             self._unopened.discard(number)
+            self.openings.append(Opening(number, self.broker.loop.time()))
         return True
 
     @staticmethod

@@ -18,7 +18,7 @@ from consumer.pipeline.stage_queue import StageQueue
 from consumer.zoho import sink
 from consumer.zoho.notes import DialogReferee
 from consumer.zoho.people import People
-from consumer.zoho.sink import ZohoSink
+from consumer.zoho.sink import ZohoSink, _Look
 
 if TYPE_CHECKING:
     import pytest
@@ -81,10 +81,10 @@ def _seen_is_done(right: Any) -> Any:
 
 
 def _nothing_stands(_right: Any) -> Any:
-    async def standing(_self: ZohoSink, _deliveries: Any) -> set[int]:
-        return set()
+    async def look(_self: ZohoSink, deliveries: Any) -> dict[int, _Look]:
+        return {id(delivery): _Look() for delivery in deliveries}
 
-    return standing
+    return look
 
 
 def _unfenced(_right: Any) -> Any:
@@ -234,7 +234,7 @@ MUTANTS = (
     Mutant(
         "call what is in flight a duplicate of something done", _replacing(Dedup, "look_up", _seen_is_done), "crashes"
     ),
-    Mutant("write a note without looking for it", _replacing(ZohoSink, "_standing", _nothing_stands), "notes"),
+    Mutant("write a note without looking for it", _replacing(ZohoSink, "_look", _nothing_stands), "notes"),
     Mutant("carry on what was taken away", _replacing(OffsetTracker, "fence", _unfenced), "notes", within=60),
     Mutant(
         "keep counting after a revocation", _replacing(OffsetTracker, "fence", _kept_after_revocation), "rebalances"

@@ -212,16 +212,20 @@ class Oracle:
                 self.violations.append(f"dead letter {letter.place} of a record to be skipped")
 
     def _came_back_late(self, place: tuple[int, int], moments: list[float]) -> bool:
-        """Before each dead letter after the first, a late commit had moved the offset back, and nobody passed since."""
-        return all(
-            any(self._was_moved_back(place, late, second) for late in self._late_commits) for second in moments[1:]
-        )
-
-    def _was_moved_back(self, place: tuple[int, int], late: _Moved, until_s: float) -> bool:
+        """Whoever wrote one more began where a late commit had moved the offset back, and nobody had passed since."""
         partition, at = place
-        passed = (move for move in self._commits if late.at_s < move.at_s < until_s)
-        is_before = late.at_s < until_s and late.partition == partition and late.offset <= at
-        return is_before and not any(move.partition == partition and move.offset > at for move in passed)
+        for second in moments[1:]:
+            openings = (opening for member in self.members for opening in member.openings)
+            began_s = max(
+                (opening.at_s for opening in openings if opening.partition == partition and opening.at_s < second),
+                default=0.0,
+            )
+            moves = [move for move in self._commits if move.partition == partition and move.at_s <= began_s]
+            passed_s = max((move.at_s for move in moves if move.offset > at), default=0.0)
+            back = [move for move in self._late_commits if move.partition == partition and move.offset <= at]
+            if not any(passed_s < move.at_s <= began_s for move in back):
+                return False
+        return True
 
     def _rows(self, module: str) -> list[Any]:
         org = self.engine.org
