@@ -144,15 +144,15 @@ async def spans_of(consumer: AIOKafkaConsumer, topic: str, *, since_ms: int | No
     await consumer.end_offsets([KafkaPartition(topic, 0)])  # a client learns of a topic when it asks for one partition
     partitions = [KafkaPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
     starts = dict(await consumer.beginning_offsets(partitions))
-    ends = await _ends(consumer, partitions, starts)
+    ends = await ends_of(consumer, partitions, starts)
     if since_ms is not None:
         found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
         starts = {tp: found[tp].offset if found.get(tp) else ends[tp] for tp in partitions}
     return {TopicPartition(tp.topic, tp.partition): Span(starts[tp], ends[tp]) for tp in partitions}
 
 
-async def _ends(consumer: AIOKafkaConsumer, partitions: list[Any], starts: Mapping[Any, int]) -> dict[Any, int]:
-    """Where each partition ends.
+async def ends_of(consumer: AIOKafkaConsumer, partitions: list[Any], starts: Mapping[Any, int]) -> dict[Any, int]:
+    """Where each partition ends; `starts` are where they begin.
 
     Not every broker's list of offsets counts the whole of the last batch (Tansu 0.6 counts its first record only); the
     high watermark of a fetch does, so what is not empty is fetched from once.  Nothing is taken out of the fetch: the

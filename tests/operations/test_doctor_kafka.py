@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
 
 from consumer.app import kafka_connection
@@ -78,6 +79,20 @@ async def test_a_reader_that_is_away_is_told(broker: Broker, create_topic: Creat
     await commit(broker, topic, topic, 1)
     settings = settings_of(broker.environment(), KAFKA_TOPIC=topic, KAFKA_DLQ_TOPIC=dead, KAFKA_GROUP_ID=topic)
     assert (await findings_of(settings))["kafka.group.nobody"].facts["lag"] == 2
+
+
+async def test_a_reader_at_the_end_of_a_batch_is_in_place(broker: Broker, create_topic: CreateTopic) -> None:
+    """Records that came in one batch count one by one: whoever has read all of them has nothing left to read."""
+    topic, dead = await create_topic(), await create_topic()
+    async with AIOKafkaProducer(**broker.client_options(), linger_ms=100) as producer:
+        sent = [await producer.send(topic, b"a", partition=0) for _ in range(5)]
+        await asyncio.gather(*sent)
+    await commit(broker, topic, topic, 5)
+    found = await findings_of(
+        settings_of(broker.environment(), KAFKA_TOPIC=topic, KAFKA_DLQ_TOPIC=dead, KAFKA_GROUP_ID=topic)
+    )
+    assert failures(found) == []
+    assert found["kafka.group.nobody"].facts["lag"] == 0
 
 
 async def test_a_stranger_in_the_group_is_told(broker: Broker, create_topic: CreateTopic) -> None:

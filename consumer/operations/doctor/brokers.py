@@ -21,7 +21,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
-from consumer.operations.topics import patiently, quiet, stopped
+from consumer.operations.topics import ends_of, patiently, quiet, stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -355,8 +355,9 @@ async def _note_offsets(
     consumer = AIOKafkaConsumer(enable_auto_commit=False, **connection.options())
     try:
         await consumer.start()
-        group.beginnings = _by_number(await consumer.beginning_offsets(partitions))
-        group.ends = _by_number(await consumer.end_offsets(partitions))
+        beginnings = await consumer.beginning_offsets(partitions)
+        group.beginnings = _by_number(beginnings)
+        group.ends = _by_number(await ends_of(consumer, partitions, beginnings))
     finally:
         await stopped(consumer)
 
