@@ -30,10 +30,10 @@ from consumer.telemetry import metrics as m
 from consumer.telemetry.tracing import UNTRACED, Tracing, tracing_of
 from consumer.view.service_view import View
 from consumer.web.server import HttpServer, WebConfig
-from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
+from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized, tokened
 from consumer.zoho.credit_file import CreditFile
 from consumer.zoho.http import HttpSend
-from consumer.zoho.layers import Turnstile, gated, limited, retried
+from consumer.zoho.layers import Turnstile, gated, limited, retried, wanted
 from consumer.zoho.metadata import Schema
 from consumer.zoho.people import LeadOptions, MatchPolicy, People
 from consumer.zoho.sink import ZohoSink
@@ -102,7 +102,8 @@ class ZohoRoom:
         self.send = self._layered(tracing.send(http))
 
     def _layered(self, http: Send) -> Send:
-        calm = limited(http, self.turnstile, backoff=_ZOHO_BACKOFF, random=random.random)
+        ready = tokened(wanted(http), self.tokens)
+        calm = limited(ready, self.turnstile, backoff=_ZOHO_BACKOFF, random=random.random)
         repeated = retried(authorized(calm, self.tokens), backoff=_ZOHO_BACKOFF, random=random.random)
         return gated(repeated, self.gate)
 

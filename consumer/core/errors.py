@@ -40,6 +40,13 @@ class ThrottledError(TransientError):
     """Zoho asks for fewer calls; nothing was written."""
 
 
+class NotWantedError(TransientError):
+    """Nobody wanted the call any more when its turn came: it was not sent."""
+
+    def __init__(self) -> None:
+        super().__init__("NOT_WANTED_ANY_MORE")
+
+
 class HaltedError(SyncError):
     """A cause outside any one message: wait and say so until somebody removes it.
 
@@ -66,6 +73,9 @@ class RefusedError(SyncError):
 
 class TokenRefusedError(SyncError):
     """The access token is not accepted; a new one may be."""
+
+    token = ""
+    """Which one; in no text."""
 
 
 class DeadLetterError(SyncError):

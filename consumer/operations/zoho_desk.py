@@ -18,7 +18,7 @@ from consumer.core.backoff import Backoff
 from consumer.core.errors import TransientError
 from consumer.core.limits import Limiter
 from consumer.zoho.api import API_VERSION
-from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
+from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized, tokened
 from consumer.zoho.http import HttpSend
 from consumer.zoho.layers import Turnstile, limited, retried
 
@@ -76,7 +76,7 @@ class ZohoDesk:
     def at(self, api_domain: str) -> Send:
         """The same token at another host; one try."""
         http = HttpSend(self.session, api_domain, timeout_s=_TIMEOUT_S, observer=self.traffic)
-        return authorized(http, self.tokens)
+        return authorized(tokened(http, self.tokens), self.tokens)
 
     async def exchange(self, call: Call) -> dict[str, Any]:
         """The body of an answer, whatever its status: writes of metadata tell in it what they refuse.
@@ -167,6 +167,7 @@ async def zoho_desk(
             account=settings.accounts_domain,
         )
         http = HttpSend(session, settings.zoho_api_domain, timeout_s=_TIMEOUT_S, observer=traffic)
-        calm = limited(http, Turnstile(Limiter(max_concurrency=_CONCURRENCY)), backoff=_BACKOFF, random=random.random)
+        ready, turnstile = tokened(http, tokens), Turnstile(Limiter(max_concurrency=_CONCURRENCY))
+        calm = limited(ready, turnstile, backoff=_BACKOFF, random=random.random)
         send = retried(authorized(calm, tokens), backoff=_BACKOFF, random=random.random, attempts=3)
         yield ZohoDesk(bounded(send, patience_s=patience_s), tokens, session, traffic, settings.zoho_api_domain)

@@ -420,22 +420,34 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def authorized(send: Send, tokens: TokenSource) -> Send:
-    """Adds the token; on a token that is not accepted, gets another one and repeats, once."""
+def tokened(send: Send, tokens: TokenSource) -> Send:
+    """Adds the token when the call goes: it may have waited for its permit longer than a token lives."""
 
-    async def send_authorized(call: Call) -> Reply:
+    async def send_tokened(call: Call) -> Reply:
         token = await tokens.token()
         try:
             reply = await send(with_token(call, token))
-            tokens.accepted(token)
-            return reply
-        except TokenRefusedError:
-            await tokens.refused(token)
-        token = await tokens.token()
-        try:
-            return await send(with_token(call, token))
         except TokenRefusedError as error:
-            raise tokens.fresh_refused(token, error.code) from None
+            error.token = token
+            raise
+        tokens.accepted(token)
+        return reply
+
+    return send_tokened
+
+
+def authorized(send: Send, tokens: TokenSource) -> Send:
+    """On a token that is not accepted, gets another one and repeats, once.  To be put around `tokened`."""
+
+    async def send_authorized(call: Call) -> Reply:
+        try:
+            return await send(call)
+        except TokenRefusedError as error:
+            await tokens.refused(error.token)
+        try:
+            return await send(call)
+        except TokenRefusedError as error:
+            raise tokens.fresh_refused(error.token, error.code) from None
 
     return send_authorized
 

@@ -1,8 +1,9 @@
 """Policies around a `Send`, each of the same shape.
 
-The order is `gated(retried(authorized(limited(http))))`.  `limited` is innermost, so that every attempt pays for
-itself; `authorized` is inside `retried`, so that a refresh is not counted as a failed attempt; `gated` is outermost,
-so that nothing is tried while a cause outside the messages stands.
+The order is `gated(retried(authorized(limited(tokened(wanted(http))))))`.  Inside `limited` is what must be true when
+the call goes, however long it waited: it is wanted, and its token lives.  `authorized` is around it, so that every
+attempt pays for itself, and inside `retried`, so that a refresh is not counted as a failed attempt; `gated` is
+outermost, so that nothing is tried while a cause outside the messages stands.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from consumer.core.errors import HaltedError, RefusedError, ThrottledError, TransientError
+from consumer.core.errors import HaltedError, NotWantedError, RefusedError, ThrottledError, TransientError
 from consumer.core.limits import Permit, Wait
 
 if TYPE_CHECKING:
@@ -93,16 +94,12 @@ class Turnstile:
 
 
 def limited(send: Send, turnstile: Turnstile, *, backoff: Backoff, random: Callable[[], float]) -> Send:
-    """Every attempt takes a permit; a 429 pauses all calls, for as long as Zoho asks or with jittered backoff.
-
-    Raises TransientError for a call that nobody wants any more by the time that it may go.
-    """
+    """Every attempt takes a permit; a 429 pauses all calls, for as long as Zoho asks or with jittered backoff."""
 
     async def send_limited(call: Call) -> Reply:
         limiter = turnstile.limiter
         permit = await turnstile.enter(call.cost)
         try:
-            _check_wanted(call)
             reply = await send(call)
             limiter.succeeded(permit)
             return reply
@@ -116,9 +113,15 @@ def limited(send: Send, turnstile: Turnstile, *, backoff: Backoff, random: Calla
     return send_limited
 
 
-def _check_wanted(call: Call) -> None:
-    if not call.is_wanted():
-        raise TransientError("NOT_WANTED_ANY_MORE")
+def wanted(send: Send) -> Send:
+    """Raises NotWantedError for a call that nobody wants any more by the time that it may go."""
+
+    async def send_wanted(call: Call) -> Reply:
+        if not call.is_wanted():
+            raise NotWantedError
+        return await send(call)
+
+    return send_wanted
 
 
 def retried(send: Send, *, backoff: Backoff, random: Callable[[], float], attempts: int = 4) -> Send:

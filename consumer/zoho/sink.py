@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
+from consumer.core.errors import HaltedError, NotWantedError, RefusedError, SyncError, TransientError
 from consumer.core.model import Deferred, Delivered, Module, NotePolicy, Parent, Rejected, Stage
 from consumer.core.recent import Recent
 from consumer.core.texts import units
@@ -52,7 +52,10 @@ _LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
 def outcome_of_error(error: SyncError, stage: Stage) -> Rejected | Deferred:
     """What a failed call means for each of its messages."""
     if isinstance(error, TransientError):
-        return Deferred(error.code, wrote_maybe=error.wrote_maybe, retry_after_s=error.retry_after_s)
+        is_blameless = isinstance(error, NotWantedError)
+        return Deferred(
+            error.code, wrote_maybe=error.wrote_maybe, halted=is_blameless, retry_after_s=error.retry_after_s
+        )
     if isinstance(error, RefusedError):
         return Rejected(stage, f"zoho.{error.code}", error.field or "")
     # The cause is no fault of the record, but whether Zoho stored it nobody has said.

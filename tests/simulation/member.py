@@ -12,8 +12,8 @@ from consumer.core.links import Links
 from consumer.core.model import NotePolicy
 from consumer.core.phones import Phones
 from consumer.pipeline import Pipeline, PipelineConfig
-from consumer.zoho.auth import Credentials, TokenSource, authorized
-from consumer.zoho.layers import Turnstile, gated, limited, retried
+from consumer.zoho.auth import Credentials, TokenSource, authorized, tokened
+from consumer.zoho.layers import Turnstile, gated, limited, retried, wanted
 from consumer.zoho.metadata import Schema
 from consumer.zoho.people import LeadOptions, MatchPolicy, People
 from consumer.zoho.sink import ZohoSink
@@ -129,7 +129,7 @@ class Member:
             Credentials(*secrets), WireTokens(wire, self.life), wall_clock=self.loop.time, random=rng.random
         )
         http = WireSend(wire, self.life, timeout_s=REQUEST_TIMEOUT_S, on_credits=self._credits)
-        calm = limited(http, Turnstile(self.limiter), backoff=_BACKOFF, random=rng.random)
+        calm = limited(tokened(wanted(http), tokens), Turnstile(self.limiter), backoff=_BACKOFF, random=rng.random)
         repeated = retried(authorized(calm, tokens), backoff=_BACKOFF, random=rng.random)
         return gated(repeated, self.gate)
 

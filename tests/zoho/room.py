@@ -18,9 +18,9 @@ from consumer.core.links import Links
 from consumer.core.model import Deferred, Delivery, NotePolicy, Parent, Record, Stage, TopicPartition
 from consumer.core.offsets import OffsetTracker
 from consumer.core.phones import Phones
-from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized
+from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, authorized, tokened
 from consumer.zoho.http import HttpSend
-from consumer.zoho.layers import Turnstile, gated, limited, retried
+from consumer.zoho.layers import Turnstile, gated, limited, retried, wanted
 from consumer.zoho.metadata import Schema
 from consumer.zoho.people import LeadOptions, MatchPolicy, People
 from consumer.zoho.sink import ZohoSink
@@ -240,7 +240,8 @@ class Client:
             remaining, asyncio.get_running_loop().time()
         )
         http = HttpSend(session, HOST, timeout_s=60.0, observer=self.told)
-        calm = limited(http, self.turnstile, backoff=BACKOFF, random=lambda: 0.5)
+        ready = tokened(wanted(http), self.tokens)
+        calm = limited(ready, self.turnstile, backoff=BACKOFF, random=lambda: 0.5)
         repeated = retried(authorized(calm, self.tokens), backoff=BACKOFF, random=lambda: 0.5)
         self.send = gated(repeated, self.gate)
         self.schema = Schema(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.core.errors import HaltedError, SyncError, TransientError
+from consumer.core.limits import Limiter
 from consumer.zoho.auth import Credentials, HttpTokenEndpoint, TokenCache, TokenSource, lifetime_s
 from tests.zoho.room import Client, Value, World, delivery, number, run
 
@@ -191,6 +192,21 @@ def test_an_expired_token_costs_one_refresh_and_no_failure(form: str, code: str)
         await client.resolve(number(2))
         assert len(world.dump("Leads")) == 2
         assert client.told.refreshes == ["ok", "ok"]
+
+    run(scenario())
+
+
+def test_calls_that_waited_longer_than_a_token_lives_go_with_a_new_one() -> None:
+    """The day's credits were used up: when they come back, no call is wasted on the token of yesterday."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world, limiter=Limiter(max_concurrency=10, daily_credits=5000))
+        await client.parent(number(0))
+        client.limiter.ledger.spend(5000, asyncio.get_running_loop().time())
+        await asyncio.gather(*(client.parent(number(index)) for index in range(1, 30)))
+        assert client.told.refreshes == ["ok", "ok"]
+        assert "INVALID_TOKEN" not in {entry.code for entry in world.engine.journal.calls}
 
     run(scenario())
 

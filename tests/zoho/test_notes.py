@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from consumer.core.model import Delivered, NotePolicy, Rejected
+from consumer.core.limits import Limiter
+from consumer.core.model import Deferred, Delivered, NotePolicy, Rejected
 from sandbox.zoho import Answer, Drop, DropKind, FailRow, Garble, LateEffect, Slow, Throttle
 from tests.zoho.room import Client, World, delivery, number, run
+
+SERVER_ERROR = Answer(status=500, body={"code": "INTERNAL_ERROR", "details": {}, "message": "", "status": "error"})
 
 
 def dialog(count: int, phone: str, **fields: Any) -> list[Any]:
@@ -194,6 +197,12 @@ def redelivered(items: list[Any]) -> list[Any]:
     return items
 
 
+def replayed(item: Any) -> Any:
+    """What a person replays: nobody else is at it."""
+    item.record = replace(item.record, headers=(("dlq.replays", b"1"),))
+    return item
+
+
 @pytest.mark.parametrize("policy", list(NotePolicy))
 def test_a_note_of_a_process_that_is_gone_may_come_late(policy: NotePolicy) -> None:
     """Whoever gets the message next waits for it, however soon the process before it ended."""
@@ -253,9 +262,7 @@ def test_without_the_right_to_delete_notes_a_twin_stays_and_holds_nothing_up() -
         world = World()
         client = Client(world)
         await client.deliver(dialog(1, number(1)))
-        [note] = world.dump("Notes")
-        fields = ("Note_Title", "Note_Content", "Parent_Id")
-        world.step("insert", module="Notes", records=[{name: note[name] for name in fields}])
+        with_a_twin(world)
         world.fault(
             Answer(status=401, body={"code": "OAUTH_SCOPE_MISMATCH", "details": {}, "message": "", "status": "error"}),
             operation="notes.delete_one",
@@ -268,16 +275,126 @@ def test_without_the_right_to_delete_notes_a_twin_stays_and_holds_nothing_up() -
     run(scenario())
 
 
+def with_a_twin(world: World) -> str:
+    """Somebody has made the only note a second time; returns the younger one's id."""
+    [note] = world.dump("Notes")
+    fields = ("Note_Title", "Note_Content", "Parent_Id")
+    twin: str = world.step("insert", module="Notes", records=[{name: note[name] for name in fields}])[0]
+    return twin
+
+
+def test_a_twin_that_zoho_does_not_delete_holds_nothing_up() -> None:
+    """Zoho cannot now, and still cannot a moment later."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world).deliver(dialog(1, number(1)))
+        with_a_twin(world)
+        world.fault(SERVER_ERROR, operation="notes.delete_one", times=None)
+        assert await Client(world).deliver(redelivered(dialog(1, number(1)))) == [Delivered()]
+        assert len(world.dump("Notes")) == 2
+
+    run(scenario())
+
+
+def test_a_twin_that_somebody_edited_stays() -> None:
+    """What people write is never deleted."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world).deliver(dialog(1, number(1)))
+        twin = with_a_twin(world)
+        await asyncio.sleep(10)
+        world.step("update", module="Notes", record_id=twin, changes={"Note_Content": "He calls back on Monday."})
+        await Client(world).deliver(redelivered(dialog(1, number(1))))
+        assert len(world.dump("Notes")) == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_lead_whose_notes_cannot_be_read_holds_up_its_own_only(policy: NotePolicy) -> None:
+    """The notes of the others in the batch are written."""
+
+    async def scenario() -> None:
+        world = World()
+        items = [replayed(delivery(f"m{index}", number(index))) for index in range(2)]
+        client = Client(world, note_policy=policy)
+        for item in items:
+            item.parent = await client.parent(item.phone)
+        await client.sink.write_messages(items)
+        world.fault(
+            SERVER_ERROR, operation="notes.list_related", path=str(items[0].parent and items[0].parent.id), times=None
+        )
+        for item in items:
+            item.note_maybe = True
+        held_up, done = await client.sink.write_notes(items)
+        assert (isinstance(held_up, Deferred), done) == (True, Delivered())
+        [note] = world.dump("Notes")
+        assert note["Note_Title"].endswith(f"[{client.sink._marker(items[1])}]")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_look_that_fails_after_the_note_was_written_makes_no_second_one(policy: NotePolicy) -> None:
+    """It is looked for again, and found."""
+
+    async def scenario() -> None:
+        world = World()
+        gone = Client(world, note_policy=policy)
+        [lost] = dialog(1, number(1))
+        lost.parent = await gone.parent(number(1))
+        await gone.sink.write_messages([lost])
+        client = Client(world, note_policy=policy)
+        [again] = map(replayed, dialog(1, number(1)))
+        broken = world.fault(
+            SERVER_ERROR, operation="notes.list_related", times=5, predicate=lambda _call: bool(world.dump("Notes"))
+        )
+        assert await client.deliver([again]) == [Delivered()]
+        assert broken.fired == 5
+        assert (len(world.dump("Notes")), world.operations()["notes.create"]) == (1, 1)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_late_note_that_cannot_be_looked_after_is_not_written_again(policy: NotePolicy) -> None:
+    """Its message is ours, but Zoho made it wait so long that others may have made up for it."""
+
+    async def scenario() -> None:
+        world = World()
+        world.fault(Throttle(), operation="notes.create", times=6)
+        broken = world.fault(SERVER_ERROR, operation="notes.list_related", times=5)
+        assert await Client(world, note_policy=policy).deliver(dialog(1, number(1))) == [Delivered()]
+        assert (broken.fired, len(world.dump("Notes"))) == (5, 1)
+        assert world.operations()["notes.create"] == 6 + 1
+
+    run(scenario())
+
+
+def test_notes_that_wait_long_for_their_turn_are_written_once_and_asked_for_little() -> None:
+    """One call at a time, and a slow Zoho: what was known of a note a minute ago is still known."""
+
+    async def scenario() -> None:
+        world = World()
+        world.fault(Slow(extra_s=20.0), operation="notes.create", times=None)
+        client = Client(world, limiter=Limiter(max_concurrency=1))
+        await asyncio.gather(*(client.deliver([delivery(f"m{index}", number(index))]) for index in range(20)))
+        assert (len(world.dump("Notes")), world.operations()["notes.create"]) == (20, 20)
+        assert world.operations()["notes.list_related"] <= 20
+
+    run(scenario())
+
+
 def test_notes_that_a_merge_brought_together_both_stay() -> None:
     """They were made long apart: nobody's race, but what people did."""
 
     async def scenario() -> None:
         world = World()
         await Client(world).deliver(dialog(1, number(1)))
-        [note] = world.dump("Notes")
         await asyncio.sleep(3600)
-        fields = ("Note_Title", "Note_Content", "Parent_Id")
-        world.step("insert", module="Notes", records=[{name: note[name] for name in fields}])
+        with_a_twin(world)
         await Client(world).deliver(redelivered(dialog(1, number(1))))
         assert len(world.dump("Notes")) == 2
 
@@ -294,8 +411,7 @@ def test_a_replayed_message_has_its_note_at_once() -> None:
         )
         [outcome] = await Client(world).deliver(dialog(1, number(1)))
         assert isinstance(outcome, Rejected)
-        [again] = dialog(1, number(1))
-        again.record = replace(again.record, headers=(("dlq.replays", b"1"),))
+        [again] = map(replayed, dialog(1, number(1)))
         client = Client(world)
         await client.sink.resolve([again])
         again.parent = await client.parent(number(1))
