@@ -5,6 +5,7 @@ Names, defaults and meanings are the contract with the deployment; README and do
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import datetime
 from importlib.util import find_spec
@@ -41,22 +42,44 @@ _EXAMPLES = {
     "ZOHO_MESSAGES_MODULE": "Messages",
     "ZOHO_MAX_CONCURRENCY": "10",
     "ZOHO_DAILY_CREDITS": "40000",
-    "ZOHO_TRIGGERS": "all, none, or workflow,approval,blueprint",
+    "ZOHO_ASSIGNMENT_RULE_ID": "4876876000000123456",
+    "ZOHO_TRIGGERS": "workflow,approval,blueprint",
+    "ZOHO_COMPOSITE": "false",
+    "ZOHO_DIRECTORY_FROM": "10",
+    "ZOHO_REQUEST_TIMEOUT_S": "60",
     "KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9093,kafka-2:9093",
+    "KAFKA_TOPIC": "messaging.messages.v1",
+    "KAFKA_GROUP_ID": "zoho-sync",
+    "KAFKA_DLQ_TOPIC": "messaging.messages.v1.dlq",
     "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_ALLOW_PLAINTEXT": "false",
     "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "KAFKA_SASL_USERNAME": "zoho-sync",
+    "KAFKA_SASL_PASSWORD": "the user's, or KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka_sasl_password",
     "AWS_REGION": "eu-central-1",
+    "KAFKA_SSL_CAFILE": "/run/secrets/kafka/ca.crt",
+    "KAFKA_SSL_CERTFILE": "/run/secrets/kafka/user.crt",
+    "KAFKA_SSL_KEYFILE": "/run/secrets/kafka/user.key",
+    "KAFKA_GROUP_INSTANCE_ID": "zoho-sync-0",
+    "KAFKA_PRODUCER_IDEMPOTENCE": "true",
+    "KAFKA_SESSION_TIMEOUT_S": "10",
     "SYNC_MESSAGES_SINCE": "2026-01-31T00:00:00+00:00",
     "SYNC_NOTE_POLICY": "per_dialog",
     "SYNC_DEFAULT_REGION": "RU",
+    "SYNC_MATCH_PREFER": "contact",
+    "SYNC_MATCH_ORDER": "oldest",
+    "SYNC_DEDUP_HORIZON": "200000",
     "BATCH_MAX_RECORDS": "100",
     "BATCH_LINGER_MS": "200",
     "MAX_IN_FLIGHT_MESSAGES": "5000",
+    "MAX_IN_FLIGHT_MIB": "64",
+    "DLQ_BREAKER_COUNT": "100",
     "DRAIN_TIMEOUT_S": "25",
     "HTTP_PORT": "8080",
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "json",
     "ADMIN_PANEL_ORIGINS": "https://admin.example.com",
+    **{f"{name}_FILE": f"/run/secrets/{name.lower()}" for name in SECRETS},
 }
 
 _PLAINTEXT_PROBLEM = (
@@ -66,12 +89,23 @@ _PLAINTEXT_PROBLEM = (
 _TRIGGERS = ("workflow", "approval", "blueprint", "pathfinder", "orchestration")
 
 
+def _fits(pattern: str, problem: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
+
+
 def _base_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("is not the address of a host")
     if parts.username or parts.password:
         raise ValueError("must not hold a user name or password")
+    if parts.port == 0:  # one that is no number, or too great, raises by itself
+        raise ValueError("Port out of range 1-65535")
     if parts.scheme == "http" and not datacenters.is_loopback(value):
         raise ValueError("must begin with https:// (plain http only for this machine itself)")
     return value.rstrip("/")
@@ -87,6 +121,43 @@ def _accounts_domain(value: str) -> str:
     if not datacenters.is_trusted_accounts(value):
         raise ValueError("is not an accounts host of Zoho; the client secret would go to a stranger")
     return value
+
+
+def _servers(value: str) -> str:
+    servers = [server for server in map(str.strip, value.split(",")) if server]
+    for number, server in enumerate(servers, start=1):
+        if not _is_server(server):
+            message = f"address {number} is not host:port, with a port from 1 to 65535"
+            raise ValueError(message)
+    if not servers:
+        raise ValueError("names no broker")
+    return value
+
+
+def _is_server(text: str) -> bool:
+    """`host:port`; the port may be left out, also of an IPv6 address."""
+    if re.search(r"[\s/;@]", text):
+        return False
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]") or _is_address(text):
+        return True
+    return bool(host and re.fullmatch("[0-9]{1,5}", port)) and 1 <= int(port) <= 65535
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Browsers send an origin without a slash at its end, and it is compared letter for letter."""
+    origins = tuple(origin.removesuffix("/") for origin in value)
+    if not all(re.fullmatch(r"https?://[^/\s?#@]+", origin) for origin in origins):
+        raise ValueError("must be scheme and host only, several with commas")
+    return origins
 
 
 def _region(value: str) -> str:
@@ -134,7 +205,16 @@ def _upper(value: object) -> object:
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Origins = Annotated[tuple[str, ...], NoDecode, AfterValidator(_origins), BeforeValidator(_words)]
+OrgId = Annotated[str, _fits(r"[A-Za-z0-9._-]{1,100}", "is not the part org… of your CRM's address")]
+KafkaName = Annotated[
+    str,
+    _fits(
+        r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}",
+        "may hold letters, digits, dots, underscores and hyphens only, at most 249, and be neither . nor ..",
+    ),
+]
+"""Of a topic, or a static member: what Kafka itself allows (org.apache.kafka.common.internals.Topic)."""
 
 
 class Settings(BaseSettings):
@@ -159,13 +239,15 @@ class Settings(BaseSettings):
     zoho_api_domain: Annotated[BaseUrl, AfterValidator(_api_domain)] = "https://www.zohoapis.com"
     zoho_accounts_domain: Annotated[BaseUrl, AfterValidator(_accounts_domain)] | None = None
     zoho_crm_url: BaseUrl | None = None
-    zoho_org_id: str | None = None
-    zoho_messages_module: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,49}$")] = "Messages"
+    zoho_org_id: OrgId | None = None
+    zoho_messages_module: Annotated[
+        str, _fits(r"[A-Za-z][A-Za-z0-9_]{0,49}", "is no API name: letters, digits and underscores, at most 50")
+    ] = "Messages"
     zoho_max_concurrency: Annotated[int, Field(ge=1, le=100)] = 10
     zoho_daily_credits: Annotated[int, Field(ge=1)] | None = None
     zoho_token_cache: Path | None = None
     zoho_lead_source: str | None = None
-    zoho_assignment_rule_id: str | None = None
+    zoho_assignment_rule_id: Annotated[str, _fits(r"[0-9]{1,30}", "must be the rule's number")] | None = None
     zoho_triggers: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_triggers)] = None
     """None: all automations run; empty: none; else the named ones."""
     zoho_composite: bool = False
@@ -174,10 +256,10 @@ class Settings(BaseSettings):
     """New people at once from whom on all odd numbers are read in place of searches; 0: never."""
     zoho_request_timeout_s: Annotated[float, Field(gt=0, le=300)] = 60.0
 
-    kafka_bootstrap_servers: str | None = None
-    kafka_topic: Annotated[str, Field(min_length=1, max_length=249)] = "messaging.messages.v1"
+    kafka_bootstrap_servers: Annotated[str, AfterValidator(_servers)] | None = None
+    kafka_topic: KafkaName = "messaging.messages.v1"
     kafka_group_id: Annotated[str, Field(min_length=1)] = "zoho-sync"
-    kafka_dlq_topic: Annotated[str, Field(min_length=1, max_length=249)] = "messaging.messages.v1.dlq"
+    kafka_dlq_topic: KafkaName = "messaging.messages.v1.dlq"
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)
     ] = "PLAINTEXT"
@@ -194,7 +276,7 @@ class Settings(BaseSettings):
     kafka_ssl_cafile: Path | None = None
     kafka_ssl_certfile: Path | None = None
     kafka_ssl_keyfile: Path | None = None
-    kafka_group_instance_id: str | None = None
+    kafka_group_instance_id: KafkaName | None = None
     kafka_producer_idempotence: bool = True
     """Off only for brokers without idempotent producers, such as the embedded one."""
     kafka_session_timeout_s: Annotated[float, Field(ge=1, le=300)] = 10.0
@@ -219,7 +301,7 @@ class Settings(BaseSettings):
     http_api_token_file: Path | None = None
     link_signing_key: SecretStr | None = None
     link_signing_key_file: Path | None = None
-    admin_panel_origins: Words = ()
+    admin_panel_origins: Origins = ()
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
 
@@ -254,9 +336,16 @@ class Settings(BaseSettings):
             problems += self._sasl_problems()
         if self.zoho_crm_enabled and self.is_plaintext_refused:
             problems.append(("KAFKA_SECURITY_PROTOCOL", _PLAINTEXT_PROBLEM))
+        if self.zoho_crm_enabled and self.is_of_two_centers:
+            problems.append(("ZOHO_ACCOUNTS_DOMAIN", self._center_problem()))
         if self.kafka_topic == self.kafka_dlq_topic:
             problems.append(("KAFKA_DLQ_TOPIC", "must not be the topic that is read"))
         return problems
+
+    def _center_problem(self) -> str:
+        center = datacenters.of_api_domain(self.zoho_api_domain)
+        right = f" (example: ZOHO_ACCOUNTS_DOMAIN={center.accounts})" if center else ""
+        return f"belongs to another data centre than ZOHO_API_DOMAIN; leave it out{right}"
 
     def _sasl_problems(self) -> list[tuple[str, str]]:
         if self.kafka_sasl_mechanism is None:
@@ -287,6 +376,15 @@ class Settings(BaseSettings):
     def is_plaintext_refused(self) -> bool:
         """Nobody said that the network may be trusted with it, so nothing may speak to these brokers."""
         return self.is_kafka_exposed and not self.kafka_allow_plaintext
+
+    @property
+    def is_of_two_centers(self) -> bool:
+        """Were tokens of one data centre asked for on purpose, for the API of another, which takes none of them?"""
+        if not {"zoho_api_domain", "zoho_accounts_domain"} <= self.model_fields_set:
+            return False
+        api = datacenters.of_api_domain(self.zoho_api_domain)
+        accounts = datacenters.of_accounts_domain(self.accounts_domain)
+        return api is not None and accounts is not None and api != accounts
 
     @property
     def accounts_domain(self) -> str:
@@ -395,12 +493,18 @@ def _lines(error: ValidationError) -> list[str]:
 
 def _line(name: str, problem: str) -> str:
     example = _EXAMPLES.get(name)
-    return f"{name}: {problem}" + (f" (example: {name}={example})" if example else "")
+    has_own = "(example: " in problem
+    return f"{name}: {problem}" + (f" (example: {name}={example})" if example and not has_own else "")
 
 
 def _plain(kind: str, text: str) -> str:
     text = text.removeprefix("Value error, ").removeprefix("Input ")
-    return {"int_parsing": "must be a whole number", "bool_parsing": "must be true or false"}.get(kind, text)
+    words = {
+        "int_parsing": "must be a whole number",
+        "float_parsing": "must be a number",
+        "bool_parsing": "must be true or false",
+    }
+    return words.get(kind, text)
 
 
 def _is_here(server: str) -> bool:

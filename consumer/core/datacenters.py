@@ -48,6 +48,12 @@ def of_api_domain(url: str) -> DataCenter | None:
     return None
 
 
+def of_accounts_domain(url: str) -> DataCenter | None:
+    """The data centre that an accounts base URL belongs to."""
+    host = urlsplit(url).hostname
+    return next((center for center in DATA_CENTERS if urlsplit(center.accounts).hostname == host), None)
+
+
 def of_location(location: str) -> DataCenter | None:
     """The data centre with Zoho's short name, as in the `location` parameter of a redirect."""
     return next((center for center in DATA_CENTERS if center.location == location.lower()), None)
@@ -71,8 +77,7 @@ def is_trusted_api(url: str) -> bool:
 
 def is_trusted_accounts(url: str) -> bool:
     """May this base URL be given the client secret?  Zoho's own hosts over https, or loopback."""
-    known = {urlsplit(center.accounts).hostname for center in DATA_CENTERS}
-    return is_loopback(url) or (_is_https(url) and urlsplit(url).hostname in known)
+    return is_loopback(url) or (_is_https(url) and of_accounts_domain(url) is not None)
 
 
 def _is_https(url: str) -> bool:

@@ -245,11 +245,18 @@ def test_a_personal_field_is_told() -> None:
 
 
 def test_hosts_of_two_data_centers_are_told() -> None:
-    """An API host of one data centre with the accounts host of another is a warning, without asking anybody."""
+    """An API host of one data centre with the accounts host of another fails, without asking anybody.
+
+    A host for links alone, or the only one that is set, is a warning.
+    """
     mixed = load_settings(
         _env_file=None, zoho_api_domain="https://www.zohoapis.eu", zoho_accounts_domain="https://accounts.zoho.com"
     )
-    assert [item.code for item in host_findings(mixed)] == ["zoho.hosts.mixed"]
+    [row] = host_findings(mixed)
+    assert (row.code, row.status) == ("zoho.hosts.mixed", Status.FAILED)
+    for lesser in ({"zoho_crm_url": "https://crm.zoho.eu"}, {"zoho_accounts_domain": "https://accounts.zoho.eu"}):
+        [row] = host_findings(load_settings(_env_file=None, **lesser))
+        assert (row.code, row.status) == ("zoho.hosts.mixed", Status.WARNING)
     alike = load_settings(_env_file=None, zoho_api_domain="https://sandbox.zohoapis.eu")
     assert [item.code for item in host_findings(alike)] == ["zoho.hosts.ok"]
 

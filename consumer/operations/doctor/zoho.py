@@ -59,7 +59,8 @@ def host_findings(settings: Settings) -> list[Finding]:
         ("ZOHO_CRM_URL", settings.crm_url, center.crm),
     ):
         if urlsplit(url).hostname != urlsplit(right).hostname:
-            return [warning("zoho.hosts", "mixed", api=settings.zoho_api_domain, name=name, url=url, right=right)]
+            tell = failed if settings.is_of_two_centers else warning
+            return [tell("zoho.hosts", "mixed", api=settings.zoho_api_domain, name=name, url=url, right=right)]
     return [ok("zoho.hosts", location=center.location, api=settings.zoho_api_domain)]
 
 
