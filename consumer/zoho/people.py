@@ -159,8 +159,8 @@ class People:
         self._phone_only: set[Module] = set()
         self._may_ask_for_converted = True
         self._age_fields: tuple[str, ...] = ("id, Phone, Created_Time", "id, Phone")
-        self._doubted: dict[str, Parent] = {}
-        """Parents that Zoho refused as a link: to be checked before they are named again."""
+        self._doubted: set[str] = set()
+        """People of whom Zoho refused a link: its search shows records that are gone, so each one is read first."""
         self._uncertain: dict[str, float] = {}
         """People whose creation went unanswered, and the loop time until which it may still take effect."""
         self._unsettled: dict[str, tuple[Person, Parent]] = {}
@@ -192,7 +192,7 @@ class People:
         """Zoho refused this record as a link: look the person up again, unless that has been done meanwhile."""
         if self._known.get(person.key) in (None, parent):
             self.forget(person)
-            self._doubted[person.key] = parent
+            self._doubted.add(person.key)
 
     async def find(self, person: Person) -> Parent | None:
         """Look up one person without ever creating.  Raises SyncError."""
@@ -276,7 +276,8 @@ class People:
         self._known.put(key, parent)
 
     def _clear(self, key: str) -> None:
-        for memory in (self._doubted, self._uncertain, self._tries):
+        self._doubted.discard(key)
+        for memory in (self._uncertain, self._tries):
             memory.pop(key, None)
 
     async def _find_or_create(self, people: list[Person], results: dict[str, Found]) -> None:
@@ -488,9 +489,8 @@ class People:
         for person in people:
             hits = hits_of.get(person.key, [])
             parents = list({parent for hit in hits if (parent := await self._parent_of_row(*hit))})
-            if (doubted := self._doubted.get(person.key)) in parents:
-                parents = [parent for parent in parents if parent != doubted]
-                parents += [parent] if (parent := await self._now(doubted)) else []
+            if person.key in self._doubted:
+                parents = list({parent for parent in await all_of(map(self._now, parents)) if parent})
             if len(parents) > 1:
                 self._observer.person_ambiguous(len(parents))
             if chosen := self._policy.choose(parents):

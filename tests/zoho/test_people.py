@@ -450,6 +450,23 @@ def test_a_deleted_lead_that_queries_still_show_is_not_believed() -> None:
     run(scenario())
 
 
+def test_many_deleted_leads_of_a_person_are_not_believed() -> None:
+    """Somebody tidied up twenty double leads, and the search shows them all for some time yet."""
+
+    async def scenario() -> None:
+        world = World()
+        old = [world.insert("Leads", Phone="+7 (916) 000-00.01") for _ in range(20)]
+        await asyncio.sleep(600)
+        world.step("configure", search_lag_s=[600, 600])
+        for lead in old:
+            world.step("delete", module="Leads", record_id=lead)
+        assert await Client(world).deliver([delivery("m1", number(1))]) == [Delivered()]
+        [lead] = world.dump("Leads")
+        assert lead["id"] not in old
+
+    run(scenario())
+
+
 def test_a_refused_link_to_a_lead_that_is_there_makes_no_second_lead() -> None:
     """The field may point to another module: then the message is at fault, and its person stays one lead."""
 
