@@ -100,7 +100,7 @@ def authorization_url(client: Client, scopes: Sequence[str], state: str) -> str:
 
 def read_redirect(text: str, *, state: str | None) -> Redirected:
     """The code in a redirected URL; a text without `?` is taken for the code itself.  Raises OperationError."""
-    text = text.strip().strip("\"'<>")
+    text = _bare(text)
     if "?" not in text and "=" not in text and len(text) > 15:
         return Redirected(text)
     params = dict(parse_qsl(urlsplit(text).query))
@@ -112,6 +112,17 @@ def read_redirect(text: str, *, state: str | None) -> Redirected:
     if state is not None and not secrets.compare_digest(params.get("state", ""), state):
         raise OperationError("auth.state")
     return Redirected(code, _trusted(params.get("accounts-server")), params.get("location"))
+
+
+def redirect_uri_in(text: str) -> str | None:
+    """The redirect URI, letter for letter, of a redirected URL; None for a bare code."""
+    uri, mark, _ = _bare(text).partition("?")
+    return uri if mark and "://" in uri else None
+
+
+def _bare(text: str) -> str:
+    """Without what people copy along."""
+    return text.strip().strip("\"'<>")
 
 
 def _trusted(accounts: str | None) -> str | None:

@@ -33,6 +33,8 @@ class AuthOptions:
     listen: bool = False
     code: str | None = None
     with_setup: bool = False
+    is_piped_on: bool = False
+    """Standard output is for a secret alone, which another program reads."""
     timeout_s: float = 600.0
 
 
@@ -76,9 +78,11 @@ def _accounts(terminal: Terminal, settings: Settings, options: AuthOptions, *, i
 
 
 def _redirect_uri(terminal: Terminal, options: AuthOptions, *, is_new: bool) -> str | None:
-    """A bare code is one of a self client, unless a redirect URI is given with it."""
-    if options.redirect_uri or options.code is not None:
+    """A bare code is one of a self client, unless a redirect URI is given with it; a whole address names its own."""
+    if options.redirect_uri:
         return options.redirect_uri
+    if options.code is not None:
+        return auth.redirect_uri_in(options.code)
     if is_new:
         return _ask(terminal, "auth.ask.redirect", default=auth.DEFAULT_REDIRECT)
     return auth.DEFAULT_REDIRECT
@@ -103,21 +107,32 @@ async def _ask_zoho(terminal: Terminal, settings: Settings, client: Client, opti
     terminal.note(phrase(lang, "auth.open"))
     url = auth.authorization_url(client, names, state)
     if not options.listen:
-        terminal.note(f"\n{url}\n")
+        _show_url(terminal, url, options)
         return auth.read_redirect(await asyncio.to_thread(_ask, terminal, "auth.ask.paste"), state=state)
-    return auth.read_redirect(await _listen(terminal, client, url, options.timeout_s), state=state)
+    return auth.read_redirect(await _listen(terminal, client, url, options), state=state)
 
 
-async def _listen(terminal: Terminal, client: Client, url: str, timeout_s: float) -> str:
+def _show_url(terminal: Terminal, url: str, options: AuthOptions) -> None:
+    """On standard output, in one piece; and on the screen, where standard output does not lead there or is taken."""
+    terminal.note()
+    if not options.is_piped_on:
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+    if options.is_piped_on or (terminal.err.is_terminal and not terminal.out.is_terminal):
+        terminal.note(url)
+    terminal.note()
+
+
+async def _listen(terminal: Terminal, client: Client, url: str, options: AuthOptions) -> str:
     uri = client.redirect_uri or auth.DEFAULT_REDIRECT
     async with auth.listening(uri, page=phrase(terminal.lang, "auth.page")) as arrived:
-        terminal.note(f"\n{url}\n")
+        _show_url(terminal, url, options)
         terminal.note(phrase(terminal.lang, "auth.listening", uri=uri))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(options.timeout_s):
                 return await arrived
         except TimeoutError:
-            raise OperationError("auth.timeout", minutes=round(timeout_s / 60)) from None
+            raise OperationError("auth.timeout", minutes=round(options.timeout_s / 60)) from None
 
 
 def say_connected(terminal: Terminal, connected: Connected, values: dict[str, str], file: Path | None) -> None:

@@ -176,7 +176,8 @@ def auth(
 
         if kubernetes and terminal.out.is_terminal:
             raise OperationError("auth.on_screen")
-        options = AuthOptions(dc, redirect_uri, listen, code, with_setup, _CONSENT_TIMEOUT_S)
+        is_piped_on = bool(kubernetes) or print_token
+        options = AuthOptions(dc, redirect_uri, listen, code, with_setup, is_piped_on, _CONSENT_TIMEOUT_S)
         client, connected = _run(ask_and_connect(terminal, _settings(), options))
         values = variables(client, connected)
         if kubernetes:
@@ -185,7 +186,7 @@ def auth(
             sys.stdout.write(values["ZOHO_REFRESH_TOKEN"] + "\n")
         else:
             write_env(env_file, values)
-        say_connected(terminal, connected, values, None if kubernetes or print_token else env_file)
+        say_connected(terminal, connected, values, None if is_piped_on else env_file)
 
 
 # -- setup ------------------------------------------------------------------------------------------------------

@@ -185,6 +185,19 @@ def test_a_wrong_answer_is_told_before_the_secret_leaves(text: str, code: str) -
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("text", "uri"),
+    [
+        ("1000.a.bare.code.of.a.self.client", None),
+        ("http://127.0.0.1:9000/back?code=1000.a&location=eu", "http://127.0.0.1:9000/back"),
+        (" 'https://x.example/oauth/?state=st&code=1000.a' ", "https://x.example/oauth/"),
+    ],
+)
+def test_a_whole_address_names_its_redirect_uri(text: str, uri: str | None) -> None:
+    """Zoho wants the redirect URI letter for letter, and the address that the browser ended at begins with it."""
+    assert auth.redirect_uri_in(text) == uri
+
+
 def test_follows_the_user_to_their_data_center() -> None:
     """The token call goes to the accounts host that the redirect names."""
     text = "http://x/?code=1000.a&state=st&location=eu&accounts-server=https%3A%2F%2Faccounts.zoho.eu"

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from consumer.operations.auth import authorization_url
 from sandbox.zoho.server import SandboxServer
 from tests.kafka_server.cluster import Broker
 from tests.operations.conftest import Letters, environment, event
-from tests.operations.test_auth import consented
+from tests.operations.test_auth import SCOPES, client_of, consented
 
 pytestmark = pytest.mark.parametrize("broker", ["embedded_broker"], indirect=True)
 ROOT = Path(__file__).parents[2]
@@ -185,6 +186,33 @@ async def test_auth_writes_the_file_or_a_secret(shell: Shell, zoho: SandboxServe
     data = dict(line.strip().split(": ") for line in out.splitlines() if line.startswith("  zoho-"))
     assert code == 0
     assert base64.b64decode(data["zoho-client-secret"]).decode() == made.secret
+
+
+@pytest.mark.parametrize(("words", "place"), [([], 0), (["--print"], 1), (["--kubernetes", "name"], 1)])
+async def test_the_address_of_consent_can_be_piped_on(
+    shell: Shell, zoho: SandboxServer, words: list[str], place: int
+) -> None:
+    """It stands alone on standard output, unless that is for the Secret; and the answer is taken from a pipe."""
+    process = await shell.start("auth", *words, stdin=asyncio.subprocess.PIPE)
+    streams = (process.stdout, process.stderr)
+    assert process.stdin
+    found, url = streams[place], ""
+    async with asyncio.timeout(60):
+        while found and not url.startswith(f"{zoho.url}/oauth"):
+            url = (await found.readline()).decode().strip()
+        out, _ = await process.communicate((await consented(url)).encode())
+    assert process.returncode == 0
+    assert "oauth" not in out.decode()
+
+
+async def test_auth_takes_a_whole_address_as_code(shell: Shell, zoho: SandboxServer) -> None:
+    """The redirect URI is that of the address, also where it is not the usual one."""
+    made = zoho.engine.accounts.add_client(redirect_uris=("http://127.0.0.1:9000/back",))
+    client = client_of(zoho, id=made.id, secret=made.secret, redirect_uri="http://127.0.0.1:9000/back")
+    shell.variables |= {"ZOHO_CLIENT_ID": made.id, "ZOHO_CLIENT_SECRET": made.secret}
+    address = await consented(authorization_url(client, SCOPES, "st"))
+    code, _, err = await shell.run("auth", "--code", address)
+    assert (code, "Sandbox Company" in err) == (0, True)
 
 
 async def test_auth_asks_without_echo(shell: Shell, zoho: SandboxServer) -> None:
