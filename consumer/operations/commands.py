@@ -29,7 +29,7 @@ _Result = TypeVar("_Result")
 _AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, for machines; an error as well.")]
 Language = Annotated[str | None, typer.Option("--lang", help="en or ru; otherwise as the locale says.")]
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this reason, e.g. zoho.INVALID_DATA.")]
 Stages = Annotated[list[str] | None, typer.Option("--stage", help="Only this stage: parse, lead, message, note.")]
@@ -37,6 +37,12 @@ Ids = Annotated[list[str] | None, typer.Option("--message-id", help="Only this m
 Since = Annotated[str | None, typer.Option(help="Failed since: RFC 3339, or ago (30m, 6h, 2d).")]
 Until = Annotated[str | None, typer.Option(help="Failed before: RFC 3339, or ago.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes", "-y", help="Do not ask before it begins. In a pipe or job nobody is asked: it begins at once."
+    ),
+]
 MaxReplays = Annotated[int, typer.Option(min=1, max=1000, help="Leave alone what has come back so often.")]
 
 dlq_cli = typer.Typer(name="dlq", help="Look into the dead-letter topic, and replay from it.", no_args_is_help=True)
@@ -194,7 +200,7 @@ def auth(
 
 def setup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and change nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it begins.")] = False,
+    yes: Yes = False,
     is_json: Json = False,
     lang: Language = None,
 ) -> None:
@@ -350,7 +356,7 @@ def dlq_replay(
     again: Annotated[bool, typer.Option("--again", help="Also what has been replayed already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
     no_zoho: Annotated[bool, typer.Option("--no-zoho", help="Dry run: do not ask Zoho.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it begins.")] = False,
+    yes: Yes = False,
     is_json: Json = False,
     lang: Language = None,
 ) -> None:

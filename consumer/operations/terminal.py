@@ -1,6 +1,7 @@
 """How commands speak: rich tables in a terminal, plain lines in a pipe, one JSON object for machines.
 
-What was asked for goes to standard output; questions, progress and errors go to standard error.
+What was asked for goes to standard output; questions, progress and errors go to standard error.  Whoever asked for JSON
+gets it on standard output in any case: the answer, or the error in its place.
 """
 
 from __future__ import annotations
@@ -72,8 +73,12 @@ class Terminal:
         self.out.print(table, soft_wrap=False)
 
     def error(self, error: OperationError) -> None:
-        """What happened, why it hurts, and the next step."""
+        """What happened, why it hurts, and the next step; for machines that is the answer."""
         text = text_of(self.lang, error.code, error.facts)
+        if self.is_json:
+            facts = {name: str(value) for name, value in error.facts.items()}
+            self.json({"error": {"code": error.code, **text._asdict(), "facts": facts}})
+            return
         self.note(text.what, style=_STYLES["failed"])
         for part in filter(None, (text.why, text.fix and f"→ {text.fix}")):
             _print(self.err, f"  {part}", None)

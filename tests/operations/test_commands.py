@@ -89,6 +89,33 @@ async def test_a_filter_that_cannot_fit_is_told(shell: Shell, letters: Letters) 
     assert (code, "fits" in err) == (0, True)
 
 
+async def test_errors_are_for_machines_too(shell: Shell) -> None:
+    """With `--json` what went wrong is an object on standard output, with its code and the next step."""
+    for words, error in (
+        (["dlq", "list", "--stage", "leed"], "dlq.bad_stage"),
+        (["dlq", "show", "7"], "dlq.bad_place"),
+        (["dlq", "replay", "--since", "yesterday"], "moment.bad"),
+        (["explain", "a", "--since", "yesterday"], "moment.bad"),
+    ):
+        code, out, err = await shell.run(*words, "--json")
+        told = json.loads(out)["error"]
+        assert (code, told["code"], err) == (1, error, "")
+        assert told["fix"]
+    shell.variables["KAFKA_TOPIC"] = "no such name"
+    for words in (["setup"], ["dlq", "list"], ["explain", "a"]):
+        code, out, _ = await shell.run(*words, "--json")
+        assert (code, json.loads(out)["error"]["code"]) == (1, "settings.bad")
+
+
+async def test_a_replay_in_a_pipe_begins_without_asking(shell: Shell, letters: Letters) -> None:
+    """Where nobody can be asked it does what it was told to, with `--yes` and without; its help says so."""
+    await letters.write([event("a")])
+    code, out, _ = await shell.run("dlq", "replay")
+    assert (code, "1" in out, len(await letters.came_back())) == (0, True, 1)
+    for command in (["dlq", "replay"], ["setup"]):
+        assert "nobody is asked" in " ".join((await shell.run(*command, "--help"))[1].replace("│", " ").split())
+
+
 async def test_shows_nothing_about_people_unless_asked(shell: Shell, letters: Letters) -> None:
     """Phone and text appear with --reveal only."""
     await letters.write([event("a")], key=b"79161234567")
