@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from consumer.core.dedup import Dedup, Seen, Verdict
-from consumer.core.errors import DeadLetterError
-from consumer.core.model import Deferred, Delivered, Delivery
+from consumer.core.errors import DeadLetterError, TransientError
+from consumer.core.model import Deferred, Delivered, Delivery, Rejected
 from consumer.core.offsets import OffsetTracker, _Partition
 from consumer.pipeline import Pipeline
 from consumer.pipeline.dead_letter_desk import DeadLetterDesk
 from consumer.pipeline.stage_queue import StageQueue
-from consumer.zoho import sink
+from consumer.zoho import notes, sink
 from consumer.zoho.notes import DialogReferee
 from consumer.zoho.people import People
 from consumer.zoho.sink import ZohoSink, _Look
@@ -36,7 +36,7 @@ class Mutant:
     within: int = 40
 
 
-def _replacing(owner: type[Any], name: str, make: Callable[[Any], Any]) -> Apply:
+def _replacing(owner: Any, name: str, make: Callable[[Any], Any]) -> Apply:
     """`make` gets the right function and returns the wrong one."""
 
     def apply(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +219,23 @@ def _withdraws_nothing(_right: Any) -> Any:
     return withdraw
 
 
+def _withdraws_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = notes._standing
+
+    def standing(rows: Any) -> notes.Standing:
+        found = right(rows)
+        return notes.Standing(found.oldest, (found.oldest, *found.twins))
+
+    monkeypatch.setattr(notes, "_standing", standing)
+
+
+def _gives_up(right: Any) -> Any:
+    def outcome(error: Any, stage: Any) -> Any:
+        return Rejected(stage, f"zoho.{error.code}") if isinstance(error, TransientError) else right(error, stage)
+
+    return outcome
+
+
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sink, "FOREIGN_EFFECT_S", 0.0)
 
@@ -262,6 +279,10 @@ MUTANTS = (
     Mutant("take what was put off for done", _replacing(Pipeline, "_defer", _deferred_is_done), "zoho"),
     Mutant("issue an ack late", _replacing(Pipeline, "_take", _late_acks), "calm"),
     Mutant("take no twin of a note back", _replacing(ZohoSink, "_withdraw", _withdraws_nothing), "rebalances"),
+    Mutant("take back every note that is looked at", _withdraws_all, "notes"),
+    Mutant(
+        "give a message up when there was no answer", _replacing(sink, "outcome_of_error", _gives_up), "zoho", within=3
+    ),
     Mutant("write a stranger's note at once", _impatient, "notes"),
     Mutant("call every departure clean", _replacing(OffsetTracker, "is_clean", _always_clean), "letters", within=60),
     Mutant("want everything for ever", _replacing(Delivery, "is_wanted", _always_wanted), "notes", within=60),

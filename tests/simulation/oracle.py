@@ -15,7 +15,7 @@ from consumer.core.phones import Phones
 from consumer.zoho.notes import Dialog, marker_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sandbox.zoho import Effect, ZohoEngine
     from tests.simulation.broker import Broker, Letter, SimSource
@@ -77,6 +77,8 @@ class Oracle:
         """Nothing happens in this run that could make the content of a later event replace the first one's."""
         self.max_concurrency = 10
         self.members: list[SimSource] = []
+        self.refuses: Callable[[str], bool] = lambda _message_id: False
+        """Has Zoho refused this message as such?"""
         self.violations: list[str] = []
         self.excused: Counter[str] = Counter()
         self.phones = Phones(None)
@@ -101,7 +103,11 @@ class Oracle:
         """A dead letter was stored."""
         self._letters[letter.place].append(self.broker.loop.time())
         expected = self.ledger.records.get(letter.place)
-        if expected is not None and letter.header("dlq.stage") == "note":
+        if expected is None:
+            return
+        if expected.kind == EVENT and not self.refuses(expected.message_id):
+            self.violations.append(f"dead letter {letter.place} of a message that Zoho has not refused")
+        if letter.header("dlq.stage") == "note":
             self._note_letters.add(self._marker(expected))
 
     def committed(self, member: SimSource, offsets: Mapping[int, int]) -> None:
@@ -185,6 +191,8 @@ class Oracle:
         self._judge_messages()
         self._judge_notes()
         self._judge_ownership()
+        self._judge_withdrawals()
+        self._judge_parents()
         self._judge_leads()
         self._judge_limits()
         return self.violations
@@ -266,6 +274,31 @@ class Oracle:
                 self.excused["note of a person to whom a user gave a second record"] += 1
             else:
                 self.violations.append(f"note {marker} {len(rows)} times: {[self._made(row.id) for row in rows]}")
+
+    def _judge_withdrawals(self) -> None:
+        """Of our own accord we delete a note only beside an elder one, and never with its lead."""
+        standing: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for effect in self.engine.journal.effects:
+            if effect.module != "Notes" or effect.kind == "update":
+                continue
+            marker, parent = marker_in(str(effect.row.values["Note_Title"])), str(effect.row.values["Parent_Id"])
+            if effect.kind == "create":
+                standing[marker][effect.record_id] = parent
+                continue
+            del standing[marker][effect.record_id]
+            elder = (note for note, where in standing[marker].items() if where == parent and note < effect.record_id)
+            if effect.call and not any(elder):
+                self.violations.append(f"note {effect.record_id[-6:]} deleted at {effect.at_s:.1f} with none beside it")
+
+    def _judge_parents(self) -> None:
+        """No message is left to a lead that we took back ourselves."""
+        effects = self.engine.journal.effects
+        withdrawn = {effect.record_id for effect in effects if effect.kind == "delete" and effect.call}
+        self.violations += [
+            f"message {row.values['Message_ID']} of a lead taken back"
+            for row in self._rows("CustomModule1")
+            if str(row.values.get("Lead")) in withdrawn
+        ]
 
     def _judge_ownership(self) -> None:
         """A note is not sent for a message whose partition was taken away before."""

@@ -29,6 +29,7 @@ FOUND = {
     ("everything", 5283): "a message was dead-lettered when its person had lost two records",
     ("everything", 5522): "a message was called somebody else's when a redelivery of it had been given up",
     ("everything", 799): "a lead that was to be withdrawn stayed after one failed deletion",
+    ("meddling", 6): "a message was dead-lettered while the search still showed its person's deleted leads",
     ("notes", 100905): "Zoho was still at a note when the next owner of its message looked for it",
     ("notes", 100035): "two owners of one message both made up for its note",
     ("zoho", 100169): "a note was written twice in the same moment",

@@ -143,6 +143,7 @@ class World:
         self._replayed = 0
         self._published: list[dict[str, Any]] = []
         self._curses: list[Fault] = []
+        self.oracle.refuses = self._has_refused
 
     def rng(self, name: str) -> Random:
         """A source of randomness of its own for each purpose."""
@@ -273,6 +274,12 @@ class World:
             match = Match(operation="records.upsert", module="Messages")
             action = FailRow(code="INVALID_DATA", key="Message_ID", value=event["message_id"])
             self._curses.append(self.engine.faults.add(Fault(action=action, match=match, times=None)))
+
+    def _has_refused(self, message_id: str) -> bool:
+        return any(
+            curse.fired and isinstance(curse.action, FailRow) and curse.action.value == message_id
+            for curse in self._curses
+        )
 
     def _plant(self, rng: Random) -> None:
         """Some people are known to Zoho already, in whatever form somebody typed their number."""
