@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import signal
+import socket
 import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
@@ -39,8 +41,9 @@ from consumer.zoho.people import LeadOptions, MatchPolicy, People
 from consumer.zoho.sink import ZohoSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from consumer.core.model import TopicPartition
     from consumer.settings import Settings
     from consumer.telemetry.recorder import Recorder
     from consumer.zoho.api import Send
@@ -295,17 +298,19 @@ class Service:
     # -- what it looks like -------------------------------------------------------------------------------------
 
     def halts(self) -> tuple[Halt, ...]:
-        """Every cause for which work waits."""
-        found = [Halt(code, advice, since) for _, code, advice, since in self.zoho.gate.halts()]
-        found += [Halt(item.code, item.advice, item.since) for item in self.source.halted.values()]
+        """Every cause for which work waits, each once."""
+        found = [Halt(code, advice, since, _calls(name)) for name, code, advice, since in self.zoho.gate.halts()]
+        for tp, item in sorted(self.source.halted.items()):
+            found.append(Halt(item.code, item.advice, item.since, _partitions([tp])))
         now = asyncio.get_running_loop().time()
         outage = self.zoho.outage(now)
         found += [outage] if outage and self.pipeline.tracker.in_flight() else []
         if self.pipeline.failing_dead_letters():
             found.append(Halt("DEAD_LETTER_TOPIC_FAILS", _NO_DEAD_LETTERS, now))
         advice = "Most records of a partition would be dead-lettered: see /metrics or the log for the reason."
-        found += [Halt("DEAD_LETTER_BREAKER", advice, now) for _ in self.pipeline.tripped()[:1]]
-        return tuple(found)
+        if tripped := self.pipeline.tripped():
+            found.append(Halt("DEAD_LETTER_BREAKER", advice, now, _partitions(tripped)))
+        return health.merged(found)
 
     def snapshot(self) -> health.Snapshot:
         """Everything that health is judged by."""
@@ -410,6 +415,15 @@ def _web_config(settings: Settings) -> WebConfig:
     )
 
 
+def _calls(operation: str) -> tuple[str, ...]:
+    """What a closed gate holds up; `*` is everything."""
+    return () if operation == "*" else (f"calls {operation}",)
+
+
+def _partitions(tps: Iterable[TopicPartition]) -> tuple[str, ...]:
+    return tuple(f"partition {tp.partition}" for tp in sorted(tps))
+
+
 async def run_service(
     settings: Settings, *, on_ready: Callable[[str], None] = lambda _url: None, stop: asyncio.Event | None = None
 ) -> int:
@@ -467,9 +481,16 @@ async def _listening(server: HttpServer, settings: Settings) -> str:
     try:
         return await server.start()
     except OSError as error:
-        address = f"{settings.http_host}:{settings.http_port}"
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise SettingsError([f"HTTP_PORT: cannot listen on {address}: {why.lower()} (0 picks a free port)"]) from None
+        raise SettingsError([_deaf(settings, error)]) from None
+
+
+def _deaf(settings: Settings, error: OSError) -> str:
+    """The host is at fault when it has no address, or none of this machine; else the port."""
+    address = f"{settings.http_host}:{settings.http_port}"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"HTTP_HOST: cannot listen on {address}: no address of this machine (example: HTTP_HOST=0.0.0.0)"
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return f"HTTP_PORT: cannot listen on {address}: {why.lower()} (example: HTTP_PORT=0, which picks a free port)"
 
 
 def _warn_of_plaintext(settings: Settings, recorder: Recorder) -> None:

@@ -93,3 +93,5 @@ class Halt:
     code: str
     advice: str
     since: float
+    holds_up: tuple[str, ...] = ()
+    """Kinds of calls, or partitions; empty: everything."""

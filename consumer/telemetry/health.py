@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from consumer.core.errors import Halt
+
 if TYPE_CHECKING:
-    from consumer.core.errors import Halt
+    from collections.abc import Iterable
 
 
 class State(StrEnum):
@@ -50,6 +52,7 @@ class Snapshot:
     waiting_for: str | None = None
     """Why calls to Zoho wait: concurrency, heavy, throttled, credits, budget."""
     halts: tuple[Halt, ...] = ()
+    """One for each code."""
     blocked: int = 0
 
 
@@ -92,6 +95,22 @@ def assess(snapshot: Snapshot, limits: Limits) -> Health:
         is_ready=not snapshot.is_enabled or all(check.is_ok for check in checks),
         checks=checks,
     )
+
+
+def merged(halts: Iterable[Halt]) -> tuple[Halt, ...]:
+    """Each cause once, with all that it holds up."""
+    by_code: dict[str, list[Halt]] = {}
+    for halt in halts:
+        by_code.setdefault(halt.code, []).append(halt)
+    return tuple(_as_one(alike) for alike in by_code.values())
+
+
+def _as_one(alike: list[Halt]) -> Halt:
+    advice = " ".join(dict.fromkeys(halt.advice for halt in alike if halt.advice))
+    holds_up = dict.fromkeys(name for halt in alike for name in halt.holds_up)
+    is_all = not all(halt.holds_up for halt in alike)
+    since = min(halt.since for halt in alike)
+    return Halt(alike[0].code, advice, since, () if is_all else tuple(holds_up))
 
 
 def state_of(snapshot: Snapshot, limits: Limits) -> State:
@@ -142,8 +161,13 @@ def _checks(snapshot: Snapshot, limits: Limits) -> list[Check]:
         Check("limits", not snapshot.in_flight or snapshot.waiting_for not in _SPENT, _limits_reason(snapshot)),
         Check("progress", not is_stuck(snapshot, limits), "stuck" if is_stuck(snapshot, limits) else "as it should be"),
     ]
-    checks += [Check(f"halted.{halt.code}", is_ok=False, reason=halt.advice or halt.code) for halt in snapshot.halts]
+    checks += [Check(f"halted.{halt.code}", is_ok=False, reason=_halt_reason(halt)) for halt in snapshot.halts]
     return checks
+
+
+def _halt_reason(halt: Halt) -> str:
+    held = f" (holds up: {', '.join(halt.holds_up)})" if halt.holds_up else ""
+    return f"{halt.advice or halt.code}{held}"
 
 
 _NOT_BUSY = frozenset({State.STARTING, State.STANDBY, State.SYNCING, State.IDLE})

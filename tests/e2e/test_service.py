@@ -174,6 +174,15 @@ async def test_a_taken_port_is_named(stage: Stage) -> None:
         assert await service.ended() == 2
     (line,) = service.log_text().splitlines()
     assert line.startswith("HTTP_PORT: ")
+    assert "(example: HTTP_PORT=0" in line
+
+
+async def test_an_address_of_another_machine_is_named(stage: Stage) -> None:
+    """What cannot be listened on is told by the host, where that is at fault."""
+    service = await stage.start(HTTP_HOST="203.0.113.1")
+    assert await service.ended() == 2
+    (line,) = service.log_text().splitlines()
+    assert line.startswith("HTTP_HOST: ")
 
 
 async def test_it_can_be_stopped_without_a_broker(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consumer.core.errors import Halt
-from consumer.telemetry.health import Limits, Snapshot, State, assess
+from consumer.telemetry.health import Limits, Snapshot, State, assess, merged
 
 LIMITS = Limits(poll_s=180.0, progress_s=300.0)
 WELL = Snapshot(
@@ -70,6 +70,16 @@ def test_every_check_has_a_reason() -> None:
     assert failed.keys() == {"token", "halted.OAUTH_SCOPE_MISMATCH"}
     assert "access token" in failed["token"]
     assert failed["halted.OAUTH_SCOPE_MISMATCH"] == "Run auth again."
+
+
+def test_a_cause_that_holds_up_everything_says_so_once() -> None:
+    """Where one of several halts with one cause holds up everything, no part is named; different advice is all told."""
+    part = Halt("NO_PERMISSION", "Ask the administrator.", 5.0, ("calls notes.create",))
+    every = Halt("NO_PERMISSION", "Give the right.", 2.0)
+    assert merged([part, HALT, every, part]) == (
+        Halt("NO_PERMISSION", "Ask the administrator. Give the right.", 2.0),
+        HALT,
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from consumer.app import Service
 from consumer.core.model import Record, Rejected, Stage, TopicPartition
+from consumer.kafka.source import HaltedPartition
 from consumer.settings import load_settings
 from consumer.telemetry import metrics as m
 from consumer.telemetry.recorder import Recorder
@@ -82,6 +83,21 @@ async def test_causes_outside_are_shown(recorder: Recorder, service: Service) ->
     assert not is_ready
     assert {"name": "halted.TOKEN_INVALID_CODE", "ok": False, "reason": "Run auth."} in body["checks"]
     assert view.is_live()
+
+
+async def test_a_cause_is_shown_once_with_all_that_it_holds_up(recorder: Recorder, service: Service) -> None:
+    """Several calls or partitions that wait for one cause are one check that names them."""
+    view = _view(recorder, service, **ENABLED)
+    for operation in ("messages.upsert", "notes.create"):
+        service.zoho.gate.close(operation, "NO_PERMISSION", "Give the user the right.", 0.0)
+    for number in (5, 3):
+        service.source.halted[TopicPartition("t", number)] = HaltedPartition("RECORD_CORRUPT", "See the runbook.", 0.0)
+    shown = [(row["name"], row["reason"]) for row in view.readiness()[1]["checks"] if not row["ok"]]
+    assert [row for row in shown if row[0].startswith("halted.")] == [
+        ("halted.NO_PERMISSION", "Give the user the right. (holds up: calls messages.upsert, calls notes.create)"),
+        ("halted.RECORD_CORRUPT", "See the runbook. (holds up: partition 3, partition 5)"),
+    ]
+    assert [halt.code for halt in view.status().halts] == ["NO_PERMISSION", "RECORD_CORRUPT"]
 
 
 async def test_link_requests_are_counted(recorder: Recorder) -> None:
