@@ -70,6 +70,18 @@ class _NoteState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class _Owed:
+    """A note that is to stand."""
+
+    writer: Delivery
+    """On whose record, and in whose words: one that is in hand, so that nobody else is at it."""
+    owner: Delivery
+    """Whose message owes it; as a rule the writer's own."""
+    is_uncertain: bool
+    """It may stand already, or come to stand."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Look:
     """What a look at a parent's notes told of one note."""
 
@@ -270,7 +282,7 @@ class ZohoSink:
     async def write_notes(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
         """The notes that are owed for these deliveries; each of them has its message record."""
         if self._policy is NotePolicy.PER_MESSAGE:
-            return await self._write_checked([(delivery, self._is_uncertain(delivery)) for delivery in deliveries])
+            return await self._write_checked([_Owed(item, item, self._is_uncertain(item)) for item in deliveries])
         by_dialog: defaultdict[Dialog, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
             by_dialog[dialog_of(delivery)].append(delivery)
@@ -308,7 +320,7 @@ class ZohoSink:
 
     async def _decide_undecided(self, undecided: dict[Dialog, list[Delivery]]) -> dict[int, StageOutcome]:
         owners = await self._referee.owners(list(undecided)) if undecided else {}
-        owed: list[tuple[Dialog, Delivery, bool]] = []
+        owed: dict[Dialog, _Owed] = {}
         for dialog, group in undecided.items():
             owner = self._owner(dialog, group, owners)
             if owner is None:
@@ -316,11 +328,11 @@ class ZohoSink:
             else:
                 is_stand_in = owner.event.message_id != owners.get(dialog)
                 is_uncertain = is_stand_in or dialog in self._maybe or self._is_uncertain(owner)
-                owed.append((dialog, owner, is_uncertain))
-        written = await self._write_checked([(owner, is_uncertain) for _, owner, is_uncertain in owed])
+                owed[dialog] = _Owed(_writer(owner, group), owner, is_uncertain)
+        written = await self._write_checked(list(owed.values()))
         outcomes: dict[int, StageOutcome] = {}
-        for (dialog, owner, _), outcome in zip(owed, written, strict=True):
-            outcomes.update(self._dialog_outcomes(dialog, owner, undecided[dialog], outcome))
+        for (dialog, note), outcome in zip(owed.items(), written, strict=True):
+            outcomes.update(self._dialog_outcomes(dialog, note.writer, undecided[dialog], outcome))
         return outcomes
 
     def _owner(self, dialog: Dialog, group: list[Delivery], owners: dict[Dialog, str]) -> Delivery | None:
@@ -328,11 +340,10 @@ class ZohoSink:
         if dialog not in owners:
             return group[0]
         asking = {delivery.event.message_id: delivery for delivery in group}
-        owner = asking.get(owners[dialog]) or self._written[dialog].get(owners[dialog])
-        return group[0] if owner is not None and owner.parent is None else owner
+        return asking.get(owners[dialog]) or self._written[dialog].get(owners[dialog])
 
     def _dialog_outcomes(
-        self, dialog: Dialog, owner: Delivery, group: list[Delivery], outcome: StageOutcome
+        self, dialog: Dialog, writer: Delivery, group: list[Delivery], outcome: StageOutcome
     ) -> dict[int, StageOutcome]:
         if isinstance(outcome, Deferred):
             if outcome.wrote_maybe:
@@ -343,48 +354,48 @@ class ZohoSink:
             self._remember(dialog, _NoteState.STANDS)
             return {}
         self._remember(dialog, _NoteState.ELSEWHERE)
-        return {id(owner if owner in group else group[0]): outcome}
+        return {id(writer): outcome}
 
     def _remember(self, dialog: Dialog, state: _NoteState) -> None:
         self._notes.put(dialog, state)
 
-    async def _write_checked(self, owed: list[tuple[Delivery, bool]]) -> list[StageOutcome]:
+    async def _write_checked(self, owed: list[_Owed]) -> list[StageOutcome]:
         """Write notes; those that may stand already only after a look at their parent, and with another one after.
 
         Somebody else may be at the same note: of two made in the same moment the younger is taken back.  That goes
         for a note, too, that was certain when it was sent, but came so late that strangers had stopped waiting for it.
         """
-        uncertain = [delivery for delivery, is_uncertain in owed if is_uncertain]
-        looks = await self._look(uncertain)
+        looks = await self._look([note.writer for note in owed if note.is_uncertain])
         outcomes = {key: outcome for key, look in looks.items() if (outcome := look.outcome_before()) is not None}
-        outcomes.update(self._not_yet([item for item, _ in owed if id(item) not in outcomes]))
-        missing = [item for item, _ in owed if id(item) not in outcomes]
-        if missing:
-            outcomes.update(zip(map(id, missing), await self._create(missing), strict=True))
-        doubted = [item for item, is_uncertain in owed if is_uncertain or _came_late(item)]
-        made = [item for item in doubted if item in missing and outcomes[id(item)] == Delivered()]
+        outcomes.update(self._not_yet([note for note in owed if id(note.writer) not in outcomes]))
+        missing = [note for note in owed if id(note.writer) not in outcomes]
+        writers = [note.writer for note in missing]
+        if writers:
+            outcomes.update(zip(map(id, writers), await self._create(writers), strict=True))
+        doubted = [note.writer for note in missing if note.is_uncertain or _came_late(note.owner)]
+        made = [writer for writer in doubted if outcomes[id(writer)] == Delivered()]
         outcomes.update({key: look.outcome_after() for key, look in (await self._look(made)).items()})
-        return [outcomes[id(delivery)] for delivery, _ in owed]
+        return [outcomes[id(note.writer)] for note in owed]
 
-    def _not_yet(self, deliveries: list[Delivery]) -> dict[int, StageOutcome]:
+    def _not_yet(self, owed: list[_Owed]) -> dict[int, StageOutcome]:
         """Notes whose creation may still be on its way, and must not be repeated yet."""
         now = _now()
         self._quiet = {marker: until for marker, until in self._quiet.items() if until > now}
-        waits = {id(item): self._uncertain_s(item, now) for item in deliveries}
+        waits = {id(note.writer): self._uncertain_s(note.owner, now) for note in owed}
         return {
             key: Deferred("NOTE_UNCERTAIN", wrote_maybe=True, halted=True, retry_after_s=wait_s)
             for key, wait_s in waits.items()
             if wait_s > 0
         }
 
-    def _uncertain_s(self, delivery: Delivery, now: float) -> float:
+    def _uncertain_s(self, owner: Delivery, now: float) -> float:
         """Seconds until the next look for a note that we, or a stranger, asked for; 0: it will not come any more."""
-        ours_s = self._quiet.get(self._marker(delivery), now) - now
+        ours_s = self._quiet.get(self._marker(owner), now) - now
         if ours_s > 0:
             return min(ours_s, max(_LOOK_AGAIN_S, self._late_effect_s - ours_s))
-        if not delivery.is_foreign or delivery.stands_since is None:
+        if not owner.is_foreign or owner.stands_since is None:
             return 0.0
-        return max(0.0, delivery.stands_since + FOREIGN_EFFECT_S - now)
+        return max(0.0, owner.stands_since + FOREIGN_EFFECT_S - now)
 
     async def _look(self, deliveries: list[Delivery]) -> dict[int, _Look]:
         """Does the note stand?  One look at each parent; a parent that cannot be read holds up its own notes only."""
@@ -480,6 +491,11 @@ class ZohoSink:
             del written[delivery.event.message_id]
             if not written:
                 del self._written[dialog_of(delivery)]
+
+
+def _writer(owner: Delivery, group: list[Delivery]) -> Delivery:
+    """The owner itself when it is in hand; else one of the same person: elsewhere somebody may be at the owner."""
+    return min(group, key=lambda delivery: (delivery is not owner, delivery.phone != owner.phone))
 
 
 def _came_late(delivery: Delivery) -> bool:

@@ -25,7 +25,6 @@ SETTLED_S = 60.0
 NOTE_WAITED_FOR_S = 30.0
 """So long the next owner of a message waits for a note that may be on its way."""
 USER_RACE_S = 15.0
-ANSWER_MISSED_S = 10.0
 POISON, SKIP, EVENT = "poison", "skip", "event"
 
 
@@ -76,6 +75,8 @@ class Oracle:
         self.first_wins = False
         """Nothing happens in this run that could make the content of a later event replace the first one's."""
         self.max_concurrency = 10
+        self.began_s = 0.0
+        """Since when our processes run."""
         self.members: list[SimSource] = []
         self.refuses: Callable[[str], bool] = lambda _message_id: False
         """Has Zoho refused this message as such?"""
@@ -142,6 +143,8 @@ class Oracle:
         values = effect.row.values
         if effect.module == "CustomModule1":
             message_id = str(values["Message_ID"])
+            if not (values.get("Lead") or values.get("Contact")):
+                self.violations.append(f"message {message_id} without lead or contact")
             self._messages.setdefault(message_id, effect.record_id)
             self._oldest.setdefault(self._marker_of(values.get("Dialog_ID"), str(values["Phone"])), message_id)
         elif effect.module == "Notes":
@@ -264,12 +267,11 @@ class Oracle:
         for row in self._rows("Notes"):
             by_marker[marker_in(str(row.values["Note_Title"]))].append(row)
         for marker, rows in by_marker.items():
-            if len(rows) < 2:
+            younger = sorted(rows, key=lambda row: int(row.id))[1:]
+            if not younger:
                 continue
-            if any(self._is_late(row.id) and self._took_s(row.id) > NOTE_WAITED_FOR_S for row in rows):
+            if all(self._is_late(row.id) and self._took_s(row.id) > NOTE_WAITED_FOR_S for row in younger):
                 self.excused["note that Zoho made long after its caller had gone"] += 1
-            elif len(self._partitions_of[marker]) > 1 and self._lost_an_answer(rows):
-                self.excused["note of a message on two partitions, when an answer was lost"] += 1
             elif self._has_moved(rows):
                 self.excused["note of a person to whom a user gave a second record"] += 1
             else:
@@ -310,24 +312,15 @@ class Oracle:
                 if not any(owners[fate.life.name].owned(partition, fate.sent_at) for partition in partitions):
                     self.violations.append(f"note sent for another owner: {self._made(effect.record_id)}")
 
-    def _lost_an_answer(self, rows: list[Any]) -> bool:
-        """One of their makers had no answer to a write shortly before, and could not know who had made what."""
-        made = [
-            (self.wire.fates[effect.call].life, effect.at_s)
-            for row in rows
-            if (effect := self._create_effect(row.id)).call
-        ]
-        return any(
-            fate.life is life and fate.answered_at is None and at_s - ANSWER_MISSED_S < fate.sent_at <= at_s
-            for number, fate in self.wire.fates.items()
-            if self.engine.journal.calls[number - 1].operation in ("records.upsert", "notes.create")
-            for life, at_s in made
-        )
-
     def _has_moved(self, rows: list[Any]) -> bool:
-        """They hang on different records, one of which a user made."""
+        """They hang on different records, of which a user made one meanwhile, or turned one into another."""
         parents = {str(row.values["Parent_Id"]) for row in rows}
-        return len(parents) > 1 and any(not self._create_effect(parent).call for parent in parents)
+        return len(parents) == len(rows) and any(map(self._is_of_a_user, parents))
+
+    def _is_of_a_user(self, record_id: str) -> bool:
+        made = self._create_effect(record_id)
+        changed = (effect for effect in self.engine.journal.effects if effect.record_id == record_id)
+        return (not made.call and made.at_s > self.began_s) or any(effect.row.is_converted for effect in changed)
 
     def _create_effect(self, record_id: str) -> Effect:
         effects = self.engine.journal.effects

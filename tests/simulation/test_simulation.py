@@ -30,6 +30,7 @@ FOUND = {
     ("everything", 5522): "a message was called somebody else's when a redelivery of it had been given up",
     ("everything", 799): "a lead that was to be withdrawn stayed after one failed deletion",
     ("meddling", 6): "a message was dead-lettered while the search still showed its person's deleted leads",
+    ("meddling", 600097): "whoever wrote a note for another message took that message's lead away under its feet",
     ("notes", 100905): "Zoho was still at a note when the next owner of its message looked for it",
     ("notes", 100035): "two owners of one message both made up for its note",
     ("zoho", 100169): "a note was written twice in the same moment",

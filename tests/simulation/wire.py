@@ -118,8 +118,8 @@ class WireTokens:
 
     async def __call__(self, form: dict[str, str]) -> tuple[int, object]:
         request = Request.build("POST", "/oauth/v2/token", form=form)
+        fate = Fate(self._life, self._wire.loop.time())
         try:
-            fate = Fate(self._life, self._wire.loop.time())
             response = await self._wire.exchange(request, fate)
             fate.answered_at = self._wire.loop.time()
             if response.drop is not None:
@@ -127,3 +127,6 @@ class WireTokens:
             return response.status, response.json()
         except (ConnectionRefusedError, ValueError):
             raise TransientError("TOKEN_NO_ANSWER") from None
+        finally:
+            if fate.answered_at is None:
+                fate.given_up_at = self._wire.loop.time()

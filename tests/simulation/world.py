@@ -431,6 +431,7 @@ class World:
         """From the first message to the verdict."""
         self._plant(self.rng("plant"))
         await asyncio.sleep(INDEXED_AFTER_S)
+        self.oracle.began_s = self.loop.time()
         for _ in range(self.member_count):
             self.start_member()
         producing = self.loop.create_task(self.produce())

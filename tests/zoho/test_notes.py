@@ -451,6 +451,28 @@ def test_a_parent_that_goes_between_message_and_note_is_looked_up_again(step: st
     run(scenario())
 
 
+def test_who_writes_for_another_leaves_its_delivery_alone() -> None:
+    """The dialog's oldest message may be at another stage, and its record in the middle of being written."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        oldest, other = items = dialog(2, number(1))
+        for item, parent in zip(items, await client.sink.resolve(items), strict=True):
+            item.parent = parent
+        await client.sink.write_messages(items)
+        before = oldest.parent
+        assert before is not None
+        world.step("delete", module="Leads", record_id=before.id)
+        [outcome] = await client.sink.write_notes([other])
+        assert isinstance(outcome, Deferred)
+        assert (oldest.parent, other.parent) == (before, None)
+        assert await client.deliver(items) == [Delivered(), Delivered()]
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
 def test_a_note_is_found_among_thousands_by_page_token() -> None:
     """Page numbers end at 2,000 notes; the one that is looked for may lie deeper."""
 

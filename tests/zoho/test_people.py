@@ -458,8 +458,8 @@ def test_many_deleted_leads_of_a_person_are_not_believed() -> None:
         old = [world.insert("Leads", Phone="+7 (916) 000-00.01") for _ in range(20)]
         await asyncio.sleep(600)
         world.step("configure", search_lag_s=[600, 600])
-        for lead in old:
-            world.step("delete", module="Leads", record_id=lead)
+        for gone in old:
+            world.step("delete", module="Leads", record_id=gone)
         assert await Client(world).deliver([delivery("m1", number(1))]) == [Delivered()]
         [lead] = world.dump("Leads")
         assert lead["id"] not in old
