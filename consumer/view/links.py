@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from consumer.core.errors import SyncError
+from consumer.core.errors import HaltedError, RefusedError, SyncError
 from consumer.core.model import Module
 from consumer.view.setbacks import fields_of
 from consumer.web.view import DialogLink, LinkReason, LinkState, Place, Subject, SubjectKind
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from consumer.zoho.sink import ZohoSink
 
 _REMEMBERED_DIALOGS = 20_000
+_PATIENCE_S = 7.0
+"""Less than the link desk has, so that a cause can be named."""
 
 
 class LinkFinder:
@@ -40,6 +43,7 @@ class LinkFinder:
         deliveries: Callable[[], Collection[Delivery]],
         setbacks: Setbacks,
         halt_code: Callable[[], str],
+        closed_by: Callable[[], str],
     ) -> None:
         self._send = send
         self._module = module
@@ -50,6 +54,7 @@ class LinkFinder:
         self._deliveries = deliveries
         self._setbacks = setbacks
         self._halt_code = halt_code
+        self._closed_by = closed_by
         self._dialogs: OrderedDict[str, str] = OrderedDict()
 
     # -- at no cost ---------------------------------------------------------------------------------------------
@@ -95,19 +100,29 @@ class LinkFinder:
     async def find(self, subject: Subject) -> DialogLink:
         """Ask Zoho."""
         try:
-            await self._sink.prepare()
-            phone = await self._ask_phone(subject)
-            parent = await self._ask_parent(phone) if phone else None
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._sink.prepare()
+                phone = await self._ask_phone(subject)
+                parent = await self._ask_parent(phone) if phone else None
+        except TimeoutError:
+            code = self._closed_by()
+            return _unasked(code, is_halted=bool(code))
         except SyncError as error:
-            return DialogLink(LinkState.UNKNOWN, LinkReason.UNAVAILABLE, code=error.code, retry_after_s=30)
+            return _unasked(error.code, is_halted=isinstance(error, HaltedError | RefusedError))
         return self._linked(phone, parent) if phone and parent else self._why_not(subject, phone)
 
     async def _ask_phone(self, subject: Subject) -> str | None:
         known = self._phone_of(subject)
         if known is not None:
             return known
-        raw = await phone_of_dialog(self._send, self._module, subject.value)
-        phone = self._phones.canonical(raw) if raw else self._phone_of_setback(subject)
+        of_setback = self._phone_of_setback(subject)
+        try:
+            raw = await phone_of_dialog(self._send, self._module, subject.value)
+        except RefusedError:
+            if of_setback is None:
+                raise
+            raw = None
+        phone = self._phones.canonical(raw) if raw else of_setback
         if phone is not None:
             self._dialogs[subject.value] = phone
             if len(self._dialogs) > _REMEMBERED_DIALOGS:
@@ -141,3 +156,8 @@ class LinkFinder:
     def _is_number(self, raw: object, phone: str) -> bool:
         found = self._phones.canonical(raw) if isinstance(raw, str) else None
         return found is not None and self._phones.person(found).key == self._phones.person(phone).key
+
+
+def _unasked(code: str, *, is_halted: bool) -> DialogLink:
+    reason = LinkReason.HALTED if is_halted else LinkReason.UNAVAILABLE
+    return DialogLink(LinkState.UNKNOWN, reason, code=code, retry_after_s=30)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from consumer.core.errors import Halt
-    from consumer.core.limits import Limiter
+    from consumer.core.limits import Gate, Limiter
     from consumer.core.phones import Phones
     from consumer.kafka.source import KafkaSource
     from consumer.pipeline import Pipeline
@@ -24,6 +24,7 @@ class ZohoParts(Protocol):
     """Everything between the corridor and Zoho."""
 
     limiter: Limiter
+    gate: Gate
     turnstile: Turnstile
     tokens: TokenSource
     send: Send

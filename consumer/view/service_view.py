@@ -63,6 +63,7 @@ class View:
             deliveries=service.pipeline.dedup.deliveries,
             setbacks=self._setbacks,
             halt_code=lambda: next((halt.code for halt in service.halts()), ""),
+            closed_by=lambda: next((code for _, code, _, _ in service.zoho.gate.halts()), ""),
         )
 
     # -- probes and metrics -------------------------------------------------------------------------------------

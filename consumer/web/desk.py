@@ -77,7 +77,7 @@ class LinkDesk:
         holds_s = _NOT_FOUND_HOLDS_S
         if link.state is LinkState.LINKED:
             holds_s = _FOUND_HOLDS_S
-        elif link.reason is LinkReason.UNAVAILABLE:
+        elif link.reason in _NO_NEWS:
             holds_s = _UNAVAILABLE_HOLDS_S
         self._remembered.pop(subject, None)
         self._remembered[subject] = _Remembered(link, asyncio.get_running_loop().time() + holds_s)
@@ -92,4 +92,4 @@ class LinkDesk:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_NO_NEWS = frozenset({LinkReason.UNAVAILABLE, LinkReason.BUSY})
+_NO_NEWS = frozenset({LinkReason.UNAVAILABLE, LinkReason.HALTED, LinkReason.BUSY})

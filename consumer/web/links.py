@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LONGEST_VALUE: Final = 255
 _REFRESH_S: Final = 5
+_UNASKED: Final = (LinkReason.UNAVAILABLE, LinkReason.HALTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,12 @@ class LinkRoutes:
         if asked.sig or asked.exp:
             signed = Subject(asked.subject.kind, asked.signed_value)
             verdict = self._access.link_verdict(signed, exp=asked.exp, sig=asked.sig)
+            if not self._access.can_sign():
+                return Refusal(403, "link.refused.no_key")
             return None if verdict is Verdict.GOOD else Refusal(403, f"link.refused.{verdict.name.lower()}")
         if not self._access.has_console() and not self._access.can_sign():
-            return Refusal(403, "link.refused.not_set_up")
+            is_dialog = asked.subject.kind is SubjectKind.DIALOG
+            return Refusal(403, "link.refused.not_set_up_dialog" if is_dialog else "link.refused.not_set_up")
         return Refusal(401, "link.refused.unsigned")
 
     def _refused(self, request: web.Request, refusal: Refusal) -> web.Response:
@@ -168,7 +172,7 @@ def _plus(value: str) -> str:
 
 
 def _status(link: DialogLink) -> int:
-    if link.reason in (LinkReason.UNAVAILABLE, LinkReason.DISABLED):
+    if link.reason in (*_UNASKED, LinkReason.DISABLED):
         return 503
     if link.reason is LinkReason.BUSY:
         return 429
@@ -189,5 +193,5 @@ def _json(link: DialogLink) -> web.Response:
         "code": link.code,
     }
     headers = _retry_after(link.retry_after_s)
-    status = _status(link) if link.reason in (LinkReason.UNAVAILABLE, LinkReason.BUSY) else 200
+    status = _status(link) if link.reason in (*_UNASKED, LinkReason.BUSY) else 200
     return web.json_response(body, status=status, headers=headers)

@@ -55,6 +55,8 @@ class LinkReason(StrEnum):
     NOT_SEEN = "not_seen"
     DISABLED = "disabled"
     UNAVAILABLE = "unavailable"
+    HALTED = "halted"
+    """Zoho cannot be asked until somebody mends a setting, of Zoho or of the service."""
     BUSY = "busy"
 
 

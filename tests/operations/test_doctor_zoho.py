@@ -10,6 +10,7 @@ import pytest
 
 from consumer.core.datacenters import DataCenter
 from consumer.core.errors import TransientError
+from consumer.operations.doctor.environment import link_findings
 from consumer.operations.doctor.examine import examine
 from consumer.operations.doctor.findings import Finding, Status, causes
 from consumer.operations.doctor.modules import lead_findings
@@ -242,6 +243,22 @@ def test_a_personal_field_is_told() -> None:
     phone = {"api_name": "Phone", "data_type": "phone", "length": 30, "private": {"restricted": True, "type": "High"}}
     view = ZohoView(fields={"Leads": {"Phone": phone}})
     assert "zoho.leads.personal" in [item.code for item in lead_findings(load_settings(_env_file=None), view)]
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        ({"link_signing_key": "k"}, "links.ok"),
+        ({"link_signing_key": "k", "http_api_token": "t"}, "links.ok"),
+        ({"http_api_token": "t"}, "links.no_key"),
+        ({"zoho_org_id": "org1"}, "links.closed"),
+        ({}, "links.closed"),
+    ],
+)
+def test_who_may_follow_a_link_is_told(names: dict[str, str], code: str) -> None:
+    """Signed links need the key: without it the row says who may follow links all the same."""
+    [row] = link_findings(load_settings(_env_file=None, **names))
+    assert row.code == code
 
 
 def test_hosts_of_two_data_centers_are_told() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from consumer.core.dedup import Dedup
 from consumer.core.links import Links
@@ -55,6 +58,7 @@ class Desk:
             deliveries=self.dedup.deliveries,
             setbacks=self.setbacks,
             halt_code=lambda: self.halt,
+            closed_by=lambda: next((code for _, code, _, _ in self.client.gate.halts()), ""),
         )
 
     async def delivered(self, item: Delivery) -> None:
@@ -225,6 +229,41 @@ def test_zoho_out_of_reach_is_said() -> None:
         link = await Desk(world).finder.find(PERSON)
         assert (link.state, link.reason) == (LinkState.UNKNOWN, LinkReason.UNAVAILABLE)
         assert link.code
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("step", "arguments", "code"),
+    [
+        ("remove_module", {"module": "Messages"}, "INVALID_MODULE"),
+        ("remove_field", {"module": "Messages", "api_name": "Dialog_ID"}, "INVALID_QUERY"),
+        ("revoke_scope", {"scope": "ZohoCRM.coql.READ"}, "OAUTH_SCOPE_MISMATCH"),
+    ],
+)
+def test_what_has_to_be_mended_is_said(step: str, arguments: dict[str, str], code: str) -> None:
+    """A missing module, field or right is no outage that passes, and no dialog that nobody has seen."""
+
+    async def scenario() -> None:
+        world = World()
+        await Desk(world).delivered(delivery("m-1", PHONE))
+        world.step(step, **arguments)
+        link = await Desk(world).finder.find(DIALOG)
+        assert (link.state, link.reason, link.code) == (LinkState.UNKNOWN, LinkReason.HALTED, code)
+
+    run(scenario())
+
+
+def test_a_closed_gate_is_named() -> None:
+    """While calls wait for a cause that stands, a click that waits with them is told the cause."""
+
+    async def scenario() -> None:
+        world = World()
+        desk = Desk(world)
+        now = asyncio.get_running_loop().time()
+        desk.client.gate.close("*", "TOKEN_INVALID_CODE", "Run auth.", now, wait_s=60.0)
+        link = await desk.finder.find(PERSON)
+        assert (link.reason, link.code) == (LinkReason.HALTED, "TOKEN_INVALID_CODE")
 
     run(scenario())
 

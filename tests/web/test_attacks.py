@@ -60,6 +60,20 @@ async def test_nothing_set_up_is_refused_with_advice() -> None:
     assert all(name in answer.text for name in ("LINK_SIGNING_KEY", "HTTP_API_TOKEN", "ZOHO_ORG_ID"))
 
 
+async def test_advice_fits_the_link(site: Site) -> None:
+    """A link with a dialog id is not helped by ZOHO_ORG_ID, and a signed one not by comparing a key that is not set."""
+    dialog, signed = "/open-in-zoho?dialog=d-1", f"/open-in-zoho?{site.signed(kind='dialog', value='d-1')}"
+    for org_id in (None, "org1"):
+        async with open_site(FakeView(org_id=org_id), token=None, key=None) as closed:
+            answer = await closed.get(dialog)
+            assert (answer.status, "for links with a number only" in answer.text) == (403, True)
+            assert all(name in answer.text for name in ("LINK_SIGNING_KEY", "HTTP_API_TOKEN"))
+    for token in (None, TOKEN):
+        async with open_site(FakeView(), token=token, key=None) as keyless:
+            answer = await keyless.get(signed)
+            assert (answer.status, "LINK_SIGNING_KEY is not set here" in answer.text) == (403, True)
+
+
 async def test_expired_link_is_refused(site: Site) -> None:
     """A link that was good is refused the moment it ends, however often it was used before."""
     path = f"/open-in-zoho?{site.signed(value=PHONE, life_s=60)}"

@@ -95,6 +95,7 @@ async def test_a_link_is_about_one_person(site: Site, query: str) -> None:
         (DialogLink(LinkState.UNKNOWN, LinkReason.NOT_SEEN), 404, "Nobody in Zoho"),
         (DialogLink(LinkState.UNKNOWN, LinkReason.DISABLED), 503, "ZOHO_CRM_ENABLED"),
         (DialogLink(LinkState.UNKNOWN, LinkReason.UNAVAILABLE, retry_after_s=30), 503, "does not answer"),
+        (DialogLink(LinkState.UNKNOWN, LinkReason.HALTED, code="INVALID_MODULE", retry_after_s=30), 503, "doctor"),
         (DialogLink(LinkState.UNKNOWN, LinkReason.BUSY, retry_after_s=2), 429, "Too many"),
     ],
 )

@@ -42,7 +42,7 @@ def link_findings(settings: Settings) -> Iterator[Finding]:
     if not has_token and not has_key:
         yield warning("links", "closed")
     else:
-        yield ok("links", crm=settings.crm_url)
+        yield ok("links", "ok" if has_key else "no_key", crm=settings.crm_url)
 
 
 def _is_open_to_others(file: Path) -> bool:

@@ -617,11 +617,14 @@ TEXTS: dict[str, Text] = {
         "Switch on time synchronisation (NTP) on this machine.",
     ),
     # -- links
-    "links.ok": Text("lead to {crm}; the button's pages are open to those who may."),
+    "links.ok": Text("lead to {crm}; the button's pages are open to signed links."),
+    "links.no_key": Text(
+        "lead to {crm}; the button's pages are open to HTTP_API_TOKEN and the console. Signed links need LINK_SIGNING_KEY.",
+    ),
     "links.closed": Text(
-        "neither HTTP_API_TOKEN nor LINK_SIGNING_KEY is set.",
-        "The pages behind “Open in Zoho” are switched off.",
-        "Set one of them: docs/open-in-zoho.md.",
+        "neither LINK_SIGNING_KEY nor HTTP_API_TOKEN is set.",
+        "The pages behind “Open in Zoho” are closed to links with a dialog id, and without ZOHO_ORG_ID to all.",
+        "Set LINK_SIGNING_KEY to the key that the admin panel signs its links with: docs/open-in-zoho.md.",
     ),
     # -- scope
     "scope.ZohoCRM.modules.leads.READ": Text("look up leads by number"),

@@ -615,11 +615,14 @@ TEXTS: dict[str, Text] = {
         "Включите синхронизацию времени (NTP) на этой машине.",
     ),
     # -- links
-    "links.ok": Text("ведут в {crm}; страницы кнопки открыты тем, кому можно."),
+    "links.ok": Text("ведут в {crm}; страницы кнопки открыты для подписанных ссылок."),
+    "links.no_key": Text(
+        "ведут в {crm}; страницы кнопки открыты по HTTP_API_TOKEN и из консоли. Для подписанных ссылок нужен LINK_SIGNING_KEY.",
+    ),
     "links.closed": Text(
-        "не заданы ни HTTP_API_TOKEN, ни LINK_SIGNING_KEY.",
-        "Страницы кнопки «Open in Zoho» выключены.",
-        "Задайте одно из двух: docs/open-in-zoho.md.",
+        "не заданы ни LINK_SIGNING_KEY, ни HTTP_API_TOKEN.",
+        "Страницы кнопки «Open in Zoho» закрыты для ссылок с идентификатором диалога, а без ZOHO_ORG_ID — для всех.",
+        "Задайте в LINK_SIGNING_KEY ключ, которым админ-панель подписывает ссылки: docs/open-in-zoho.md.",
     ),
     # -- scope
     "scope.ZohoCRM.modules.leads.READ": Text("искать лидов по номеру"),
