@@ -120,6 +120,37 @@ async def test_what_this_broker_cannot_do(broker: Broker) -> None:
         await reader.stop()
 
 
+async def test_topics_come_by_themselves(broker: Broker) -> None:
+    """As documented: a topic that is written to is there, with four partitions."""
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers, enable_idempotence=False)
+    await producer.start()
+    try:
+        await producer.send_and_wait("never-created", b"a")
+        assert await producer.partitions_for("never-created") == {0, 1, 2, 3}
+    finally:
+        await producer.stop()
+
+
+async def test_only_a_fetch_tells_the_end_of_a_batch(broker: Broker) -> None:
+    """As documented: asked for the end, it counts the first record of the last batch only."""
+    partition = TopicPartition(TOPIC, 0)
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers, enable_idempotence=False, linger_ms=100)
+    await producer.start()
+    try:
+        await asyncio.gather(*[await producer.send(TOPIC, b"a", partition=0) for _ in range(5)])
+    finally:
+        await producer.stop()
+    reader = consumer(broker)
+    await reader.start()
+    try:
+        reader.assign([partition])
+        reader.seek(partition, 0)
+        assert (await reader.getone()).offset == 0
+        assert (await reader.end_offsets([partition]), reader.highwater(partition)) == ({partition: 1}, 5)
+    finally:
+        await reader.stop()
+
+
 async def test_a_killed_broker_is_gone() -> None:
     """A crash can be played, and is noticed."""
     broker = Broker()
