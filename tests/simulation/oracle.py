@@ -270,8 +270,11 @@ class Oracle:
             younger = sorted(rows, key=lambda row: int(row.id))[1:]
             if not younger:
                 continue
-            if all(self._is_late(row.id) and self._took_s(row.id) > NOTE_WAITED_FOR_S for row in younger):
+            is_late = all(self._is_late(row.id) for row in younger)
+            if is_late and all(self._took_s(row.id) > NOTE_WAITED_FOR_S for row in younger):
                 self.excused["note that Zoho made long after its caller had gone"] += 1
+            elif is_late and len(self._partitions_of[marker]) > 1:
+                self.excused["note that Zoho made after its caller had gone, of a message on two partitions"] += 1
             elif self._has_moved(rows):
                 self.excused["note of a person to whom a user gave a second record"] += 1
             else:
@@ -337,10 +340,15 @@ class Oracle:
         return effect.at_s - self.wire.fates[effect.call].sent_at
 
     def _is_lost_in_a_race(self, record_id: str, rows: list[Any]) -> bool:
-        """Its answer was lost while another process created the same person."""
-        fate = self.wire.fates.get(self._create_effect(record_id).call)
+        """Its answer was lost, or denied what Zoho had done, while another process created the same person."""
+        call = self._create_effect(record_id).call
+        fate = self.wire.fates.get(call)
         lives = {self.wire.fates[call].life.name for row in rows if (call := self._create_effect(row.id).call)}
-        return fate is not None and fate.answered_at is None and len(lives) > 1
+        return fate is not None and (fate.answered_at is None or self._denies(call)) and len(lives) > 1
+
+    def _denies(self, call: int) -> bool:
+        entry = self.engine.journal.calls[call - 1]
+        return entry.succeeded < entry.rows
 
     def _was_left(self, record_id: str) -> bool:
         """Its process ended between the creation and the look for a twin, or in that look."""
