@@ -491,6 +491,7 @@ class ZohoSink:
             del written[delivery.event.message_id]
             if not written:
                 del self._written[dialog_of(delivery)]
+                self._maybe.discard(dialog_of(delivery))
 
 
 def _writer(owner: Delivery, group: list[Delivery]) -> Delivery:
