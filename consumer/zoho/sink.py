@@ -79,6 +79,8 @@ class _Owed:
     """Whose message owes it; as a rule the writer's own."""
     is_uncertain: bool
     """It may stand already, or come to stand."""
+    is_others: bool = False
+    """Somebody else owes it, and may be at it; a person has asked for it all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,8 @@ class ZohoSink:
         if self._policy is NotePolicy.PER_MESSAGE:
             return True
         state = self._notes.get(dialog_of(delivery))
-        return state is None or (state is _NoteState.ELSEWHERE and not delivery.inserted)
+        is_asked_for = not delivery.inserted or delivery.record.is_replay()
+        return state is None or (state is _NoteState.ELSEWHERE and is_asked_for)
 
     async def write_notes(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
         """The notes that are owed for these deliveries; each of them has its message record."""
@@ -323,7 +326,10 @@ class ZohoSink:
         owed: dict[Dialog, _Owed] = {}
         for dialog, group in undecided.items():
             owner = self._owner(dialog, group, owners)
-            if owner is None:
+            replayed = next((delivery for delivery in group if delivery.record.is_replay()), None)
+            if owner is None and replayed is not None:
+                owed[dialog] = _Owed(replayed, replayed, is_uncertain=True, is_others=True)
+            elif owner is None:
                 self._remember(dialog, _NoteState.ELSEWHERE)
             else:
                 is_stand_in = owner.event.message_id != owners.get(dialog)
@@ -332,7 +338,7 @@ class ZohoSink:
         written = await self._write_checked(list(owed.values()))
         outcomes: dict[int, StageOutcome] = {}
         for (dialog, note), outcome in zip(owed.items(), written, strict=True):
-            outcomes.update(self._dialog_outcomes(dialog, note.writer, undecided[dialog], outcome))
+            outcomes.update(self._dialog_outcomes(dialog, note, undecided[dialog], outcome))
         return outcomes
 
     def _owner(self, dialog: Dialog, group: list[Delivery], owners: dict[Dialog, str]) -> Delivery | None:
@@ -343,8 +349,9 @@ class ZohoSink:
         return asking.get(owners[dialog]) or self._written[dialog].get(owners[dialog])
 
     def _dialog_outcomes(
-        self, dialog: Dialog, writer: Delivery, group: list[Delivery], outcome: StageOutcome
+        self, dialog: Dialog, note: _Owed, group: list[Delivery], outcome: StageOutcome
     ) -> dict[int, StageOutcome]:
+        """A refusal is its owner's alone, who is told of it when its turn comes: only then is a dead letter due."""
         if isinstance(outcome, Deferred):
             if outcome.wrote_maybe:
                 self._maybe.add(dialog)
@@ -353,8 +360,10 @@ class ZohoSink:
         if isinstance(outcome, Delivered):
             self._remember(dialog, _NoteState.STANDS)
             return {}
+        if note.writer is not note.owner:
+            return {}
         self._remember(dialog, _NoteState.ELSEWHERE)
-        return {id(writer): outcome}
+        return {id(note.owner): outcome}
 
     def _remember(self, dialog: Dialog, state: _NoteState) -> None:
         self._notes.put(dialog, state)
@@ -381,19 +390,20 @@ class ZohoSink:
         """Notes whose creation may still be on its way, and must not be repeated yet."""
         now = _now()
         self._quiet = {marker: until for marker, until in self._quiet.items() if until > now}
-        waits = {id(note.writer): self._uncertain_s(note.owner, now) for note in owed}
+        waits = {id(note.writer): self._uncertain_s(note, now) for note in owed}
         return {
             key: Deferred("NOTE_UNCERTAIN", wrote_maybe=True, halted=True, retry_after_s=wait_s)
             for key, wait_s in waits.items()
             if wait_s > 0
         }
 
-    def _uncertain_s(self, owner: Delivery, now: float) -> float:
+    def _uncertain_s(self, note: _Owed, now: float) -> float:
         """Seconds until the next look for a note that we, or a stranger, asked for; 0: it will not come any more."""
+        owner = note.owner
         ours_s = self._quiet.get(self._marker(owner), now) - now
         if ours_s > 0:
             return min(ours_s, max(_LOOK_AGAIN_S, self._late_effect_s - ours_s))
-        if not owner.is_foreign or owner.stands_since is None:
+        if not (owner.is_foreign or note.is_others) or owner.stands_since is None:
             return 0.0
         return max(0.0, owner.stands_since + FOREIGN_EFFECT_S - now)
 

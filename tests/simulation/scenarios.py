@@ -70,8 +70,16 @@ ALL: dict[str, Named] = {
             ("death", "rebalance", "commit_then_drop"),
         ),
         Named(
-            _calm("letters", poison=0.3, cursed=0.3, letter_trouble=0.3, kills_per_min=4.0, replays_per_min=2.0),
-            ("dead_letter_fails", "dead_letter_answer_lost", "death", "_replay", "curse"),
+            _calm(
+                "letters",
+                poison=0.3,
+                cursed=0.3,
+                cursed_notes=0.1,
+                letter_trouble=0.3,
+                kills_per_min=4.0,
+                replays_per_min=2.0,
+            ),
+            ("dead_letter_fails", "dead_letter_answer_lost", "death", "_replay", "curse", "curse.note"),
         ),
         Named(
             _calm("tokens", token_deaths_per_min=4.0, revocations_per_min=1.0, chaos=0.05),

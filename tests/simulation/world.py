@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from random import Random
@@ -19,7 +19,7 @@ from consumer.pipeline import PipelineConfig
 from sandbox.zoho import Chaos, FailRow, Fault, Match, SandboxConfig, ZohoEngine
 from tests.simulation.broker import Broker
 from tests.simulation.member import Member, MemberConfig, Secret
-from tests.simulation.oracle import EVENT, POISON, SKIP, Expected, Ledger, Oracle
+from tests.simulation.oracle import EVENT, POISON, SKIP, Expected, Ledger, Oracle, marker_in
 from tests.simulation.wire import Wire
 from tests.virtual_time import Life, MortalLoop
 
@@ -67,6 +67,7 @@ class Scenario:
     duplicates_elsewhere: float = 0.3
     duplicates_differ: float = 0.3
     cursed: float = 0.05
+    cursed_notes: float = 0.02
     known_people: float = 0.4
     kills_per_min: float = 2.0
     stops_per_min: float = 1.0
@@ -90,6 +91,15 @@ class Scenario:
         """Nothing goes wrong in it."""
         rates = (getattr(self, each.name) for each in fields(self) if each.name.endswith("_per_min"))
         return not any((*rates, self.chaos, self.commit_trouble, self.letter_trouble))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailNote(FailRow):
+    """The note with this marker fails."""
+
+    def hits(self, row: Any, _index: int) -> bool:
+        """Is it this row?"""
+        return isinstance(row, dict) and marker_in(str(row.get("Note_Title"))) == self.value
 
 
 @dataclass(slots=True)
@@ -258,10 +268,12 @@ class World:
         self.fired["duplicate"] += 1
 
     def _publish(self, event: dict[str, Any], partition: int) -> None:
+        self._append(partition, orjson.dumps(event), self._expected(event))
+
+    def _expected(self, event: dict[str, Any]) -> Expected:
         phone = self.phones.canonical(event["phone"])
         assert phone is not None
-        expected = Expected(EVENT, event["message_id"], phone, event["dialog_id"], event["text"])
-        self._append(partition, orjson.dumps(event), expected)
+        return Expected(EVENT, event["message_id"], phone, event["dialog_id"], event["text"])
 
     def _append(self, partition: int, value: bytes | None, expected: Expected) -> None:
         offset = self.broker.append(partition, b"key", value, (("trace", b"\x00\xff"),))
@@ -269,16 +281,20 @@ class World:
         self.fired[f"record.{expected.kind}"] += 1
 
     def _maybe_curse(self, rng: Random, event: dict[str, Any]) -> None:
-        """Zoho will refuse this message as such."""
+        """Zoho will refuse this message, or its note, as such."""
         if rng.random() < self.scenario.cursed:
             match = Match(operation="records.upsert", module="Messages")
-            action = FailRow(code="INVALID_DATA", key="Message_ID", value=event["message_id"])
-            self._curses.append(self.engine.faults.add(Fault(action=action, match=match, times=None)))
+            self._curse(match, FailRow(code="INVALID_DATA", key="Message_ID", value=event["message_id"]))
+        if rng.random() < self.scenario.cursed_notes:
+            marker = self.oracle.marker(self._expected(event))
+            self._curse(Match(operation="notes.create"), FailNote(code="INVALID_DATA", value=marker))
 
-    def _has_refused(self, message_id: str) -> bool:
+    def _curse(self, match: Match, action: FailRow) -> None:
+        self._curses.append(self.engine.faults.add(Fault(action=action, match=match, times=None)))
+
+    def _has_refused(self, value: str) -> bool:
         return any(
-            curse.fired and isinstance(curse.action, FailRow) and curse.action.value == message_id
-            for curse in self._curses
+            curse.fired and isinstance(curse.action, FailRow) and curse.action.value == value for curse in self._curses
         )
 
     def _plant(self, rng: Random) -> None:
@@ -418,7 +434,8 @@ class World:
             if rng.random() < 0.3:
                 curse.times = 0
         for letter in self.broker.letters[self._replayed :]:
-            expected = self.ledger.records[letter.place]
+            owes_note = letter.header("dlq.stage") == "note"
+            expected = replace(self.ledger.records[letter.place], owes_note=owes_note)
             replays = (("dlq.replays", b"1"),)
             headers = tuple(pair for pair in letter.headers if pair[0] != "dlq.replays") + replays
             offset = self.broker.append(letter.place[0], letter.key, letter.value, headers)
@@ -479,6 +496,7 @@ class World:
         self.fired.update(self.engine.faults.chaos_fired)
         self.fired.update(self.broker.faults.fired)
         self.fired["curse"] = sum(curse.fired for curse in self._curses)
+        self.fired["curse.note"] = sum(curse.fired for curse in self._curses if isinstance(curse.action, FailNote))
         self.fired["rebalance"] = self.broker.rebalances
         self.fired["death"] = sum(not member.life.is_alive for member in self.members)
         read = Counter(place for member in self.members for place in member.source.handed_out.elements())

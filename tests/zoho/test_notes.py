@@ -422,6 +422,23 @@ def test_a_replayed_message_has_its_note_at_once() -> None:
     run(scenario())
 
 
+def test_a_replayed_message_has_its_dialogs_note_though_an_older_one_owed_it() -> None:
+    """The older one was delivered while the note was refused; once what was wrong is mended, it is made up for."""
+
+    async def scenario() -> None:
+        world = World()
+        before = Client(world)
+        items = dialog(2, number(1))
+        for item, parent in zip(items, await before.sink.resolve(items), strict=True):
+            item.parent = parent
+        await before.sink.write_messages(items)
+        [again] = map(replayed, dialog(2, number(1))[1:])
+        assert await Client(world).deliver([again]) == [Delivered()]
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("step", ["delete", "convert", "merge"])
 @pytest.mark.parametrize("policy", list(NotePolicy))
 def test_a_parent_that_goes_between_message_and_note_is_looked_up_again(step: str, policy: NotePolicy) -> None:
