@@ -87,7 +87,7 @@ ALL: dict[str, Named] = {
         ),
         Named(
             _calm("meddling", meddles_per_min=12.0, people=(2, 4), kicks_per_min=2.0),
-            ("_meddle",),
+            ("_meddle", "meddle.delete", "meddle.convert", "meddle.merge", "meddle.retype"),
         ),
     )
 }

@@ -392,15 +392,31 @@ class World:
             self.start_member()
 
     async def _meddle(self, rng: Random) -> None:
-        """A user deletes or converts a lead."""
-        leads = [row["id"] for row in self.engine.steps.dump("Leads") if not row.get("$converted")]
-        leads = [lead for lead in leads if self.engine.org.is_usable(self.engine.org.schema.module("Leads"), lead)]
-        if leads:
-            step = rng.choice(("delete", "convert"))
-            lead = rng.choice(leads)
-            self.engine.steps.run(
-                step, {"module": "Leads", "record_id": lead} if step == "delete" else {"lead_id": lead}
-            )
+        """A user deletes, converts, merges or retypes a lead."""
+        steps, org = self.engine.steps, self.engine.org
+        leads = [row for row in steps.dump("Leads") if not row.get("$converted")]
+        leads = [lead for lead in leads if org.is_usable(org.schema.module("Leads"), lead["id"])]
+        if not leads:
+            return
+        lead = rng.choice(leads)
+        step = rng.choice(("delete", "convert", "merge", "retype"))
+        self.fired[f"meddle.{step}"] += 1
+        if step == "delete":
+            steps.delete("Leads", lead["id"])
+        elif step == "convert":
+            steps.convert(lead["id"])
+        elif step == "merge":
+            numbers = {name: lead[name] for name in ("Phone", "Mobile") if lead.get(name)}
+            [master] = steps.insert("Leads", [{"Last_Name": "Master", **numbers}])
+            steps.merge(lead["id"], master)
+        else:
+            steps.update("Leads", lead["id"], self._retyped(rng, lead))
+
+    def _retyped(self, rng: Random, lead: dict[str, Any]) -> dict[str, Any]:
+        """The number as only a person would write it, perhaps in the other field."""
+        number = self.phones.canonical(str(lead.get("Phone") or lead.get("Mobile")))
+        phone, mobile = rng.sample((ODD_FORMS.get(str(number), number), None), 2)
+        return {"Phone": phone, "Mobile": mobile}
 
     async def _expire_tokens(self, _rng: Random) -> None:
         self.engine.steps.expire_access_tokens()
