@@ -15,10 +15,12 @@ from consumer.core.offsets import OffsetTracker, _Partition
 from consumer.pipeline import Pipeline
 from consumer.pipeline.dead_letter_desk import DeadLetterDesk
 from consumer.pipeline.stage_queue import StageQueue
-from consumer.zoho import notes, sink
+from consumer.zoho import note_desk, notes, sink
+from consumer.zoho.note_desk import NoteDesk
 from consumer.zoho.notes import DialogReferee
 from consumer.zoho.people import People
-from consumer.zoho.sink import ZohoSink, _Look
+from consumer.zoho.sink import ZohoSink
+from consumer.zoho.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import pytest
@@ -81,8 +83,8 @@ def _seen_is_done(right: Any) -> Any:
 
 
 def _nothing_stands(_right: Any) -> Any:
-    async def look(_self: ZohoSink, deliveries: Any) -> dict[int, _Look]:
-        return {id(delivery): _Look() for delivery in deliveries}
+    async def look(_self: NoteDesk, deliveries: Any) -> dict[int, note_desk._Look]:
+        return {id(delivery): note_desk._Look() for delivery in deliveries}
 
     return look
 
@@ -137,7 +139,7 @@ def _no_referee(monkeypatch: pytest.MonkeyPatch) -> None:
         return dict.fromkeys(dialogs, "")
 
     monkeypatch.setattr(DialogReferee, "owners", owners)
-    monkeypatch.setattr(ZohoSink, "_owner", lambda _self, dialog, group, owners: _named(dialog, group, owners))
+    monkeypatch.setattr(NoteDesk, "_owner", lambda _self, dialog, group, owners: _named(dialog, group, owners))
 
 
 def _named(dialog: Any, group: list[Delivery], owners: dict[Any, str]) -> Delivery:
@@ -165,7 +167,7 @@ def _no_memory_of_letters(_right: Any) -> Any:
 
 
 def _all_rows_are_fine(_right: Any) -> Any:
-    def judged(_self: ZohoSink, _operation: Any, deliveries: Any, *_rest: Any) -> list[Any]:
+    def judged(_self: Verdicts, _operation: Any, deliveries: Any, *_rest: Any) -> list[Any]:
         return [Delivered()] * len(deliveries)
 
     return judged
@@ -213,7 +215,7 @@ def _receive(pipeline: Pipeline, record: Any) -> None:
 
 
 def _withdraws_nothing(_right: Any) -> Any:
-    async def withdraw(_self: ZohoSink, _note_id: str) -> None:
+    async def withdraw(_self: NoteDesk, _note_id: str) -> None:
         return None
 
     return withdraw
@@ -237,7 +239,7 @@ def _gives_up(right: Any) -> Any:
 
 
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink, "FOREIGN_EFFECT_S", 0.0)
+    monkeypatch.setattr(note_desk, "FOREIGN_EFFECT_S", 0.0)
 
 
 MUTANTS = (
@@ -251,7 +253,7 @@ MUTANTS = (
     Mutant(
         "call what is in flight a duplicate of something done", _replacing(Dedup, "look_up", _seen_is_done), "crashes"
     ),
-    Mutant("write a note without looking for it", _replacing(ZohoSink, "_look", _nothing_stands), "notes"),
+    Mutant("write a note without looking for it", _replacing(NoteDesk, "_look", _nothing_stands), "notes"),
     Mutant("carry on what was taken away", _replacing(OffsetTracker, "fence", _unfenced), "notes", within=60),
     Mutant(
         "keep counting after a revocation", _replacing(OffsetTracker, "fence", _kept_after_revocation), "rebalances"
@@ -275,10 +277,10 @@ MUTANTS = (
         _replacing(DeadLetterDesk, "_find_buried", _no_memory_of_letters),
         "letters",
     ),
-    Mutant("take a batch with failures for a success", _replacing(ZohoSink, "_judged", _all_rows_are_fine), "zoho"),
+    Mutant("take a batch with failures for a success", _replacing(Verdicts, "judged", _all_rows_are_fine), "zoho"),
     Mutant("take what was put off for done", _replacing(Pipeline, "_defer", _deferred_is_done), "zoho"),
     Mutant("issue an ack late", _replacing(Pipeline, "_take", _late_acks), "calm"),
-    Mutant("take no twin of a note back", _replacing(ZohoSink, "_withdraw", _withdraws_nothing), "rebalances"),
+    Mutant("take no twin of a note back", _replacing(NoteDesk, "_withdraw", _withdraws_nothing), "rebalances"),
     Mutant("take back every note that is looked at", _withdraws_all, "notes"),
     Mutant(
         "give a message up when there was no answer", _replacing(sink, "outcome_of_error", _gives_up), "zoho", within=3

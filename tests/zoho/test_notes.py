@@ -331,7 +331,7 @@ def test_a_lead_whose_notes_cannot_be_read_holds_up_its_own_only(policy: NotePol
         held_up, done = await client.sink.write_notes(items)
         assert (isinstance(held_up, Deferred), done) == (True, Delivered())
         [note] = world.dump("Notes")
-        assert note["Note_Title"].endswith(f"[{client.sink._marker(items[1])}]")
+        assert note["Note_Title"].endswith(f"[{client.sink._note_desk._marker(items[1])}]")
 
     run(scenario())
 
@@ -590,6 +590,6 @@ def test_a_delivery_that_is_given_up_is_forgotten() -> None:
         await client.deliver(items)
         for item in items:
             client.sink.gave_up(item)
-        assert not client.sink._written
+        assert not len(client.sink._note_desk)
 
     run(scenario())
