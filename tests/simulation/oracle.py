@@ -25,6 +25,7 @@ SETTLED_S = 60.0
 NOTE_WAITED_FOR_S = 30.0
 """So long the next owner of a message waits for a note that may be on its way."""
 USER_RACE_S = 15.0
+ANSWER_MISSED_S = 10.0
 POISON, SKIP, EVENT = "poison", "skip", "event"
 
 
@@ -283,6 +284,8 @@ class Oracle:
                 self.excused["note that Zoho made long after its caller had gone"] += 1
             elif is_late and len(self._partitions_of[marker]) > 1:
                 self.excused["note that Zoho made after its caller had gone, of a message on two partitions"] += 1
+            elif len(self._partitions_of[marker]) > 1 and any(self._took_it_for_its_own(row.id) for row in rows):
+                self.excused["note of a message on two partitions, of which one's answer was lost"] += 1
             elif self._has_moved(rows):
                 self.excused["note of a person to whom a user gave a second record"] += 1
             else:
@@ -322,6 +325,16 @@ class Oracle:
                 partitions = self._partitions_of[marker_in(str(effect.row.values["Note_Title"]))]
                 if not any(owners[fate.life.name].owned(partition, fate.sent_at) for partition in partitions):
                     self.violations.append(f"note sent for another owner: {self._made(effect.record_id)}")
+
+    def _took_it_for_its_own(self, note_id: str) -> bool:
+        """Its maker had no answer when it wrote the message, and could not know that somebody else's stood."""
+        effect = self._create_effect(note_id)
+        maker = self.wire.fates[effect.call].life if effect.call else None
+        return any(
+            fate.life is maker and fate.answered_at is None and effect.at_s - ANSWER_MISSED_S < fate.sent_at
+            for number, fate in self.wire.fates.items()
+            if self.engine.journal.calls[number - 1].operation == "records.upsert" and fate.sent_at <= effect.at_s
+        )
 
     def _has_moved(self, rows: list[Any]) -> bool:
         """They hang on different records, of which a user made one meanwhile, or turned one into another."""
