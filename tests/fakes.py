@@ -151,12 +151,15 @@ class FakeDeadLetters:
         self.letters: list[tuple[Record, Rejected, int]] = []
         self.standing_before: set[tuple[TopicPartition, int]] = set()
         self.is_down = False
+        self.fault: Exception | None = None
         self.loses_answers = False
         self.tries = 0
 
     async def write(self, record: Record, rejected: Rejected, *, attempts: int) -> None:
         """See `DeadLetters`."""
         self.tries += 1
+        if self.fault is not None:
+            raise self.fault
         if self.is_down:
             raise DeadLetterError("TOPIC_DOWN")
         self.letters.append((record, rejected, attempts))

@@ -101,13 +101,18 @@ class OffsetTracker:
     ) -> Ack:
         """Promise to settle this record; `may_repeat` when an earlier owner may have handled it already.
 
-        Raises ValueError when a record of the same assignment arrives out of order.
+        Raises ValueError when a record of the same assignment arrives out of order; what is known of the partition
+        then cannot be trusted, and nothing of it is committed any more.
         """
         partition = self._partitions.get(tp)
         if partition is None:
             partition = self._partitions[tp] = _Partition()
         partition.is_last_suspect = may_repeat
-        return partition.issue(offset, size_bytes, now)
+        try:
+            return partition.issue(offset, size_bytes, now)
+        except ValueError:
+            self.fence([tp])
+            raise
 
     def committable(self, *, again: bool = False) -> dict[TopicPartition, int]:
         """Next offset to read, for each partition where it moved since the last `committed`, or `again` for all."""

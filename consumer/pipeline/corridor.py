@@ -171,10 +171,16 @@ class Pipeline:
             timeout_s = _POLL_S if room else _POLL_WITHOUT_ROOM_S
             # A poll is never cancelled: its records may be on their way.  One that outlasts the stop is ignored, and
             # what it brings is read again, for nothing of it is ever committed.
-            polling = self._spawn(self._source.poll(max_records=room, timeout_s=timeout_s))
+            polling = self._spawn(self._poll(room, timeout_s, watched))
             await asyncio.wait({polling, *watched}, return_when=asyncio.FIRST_COMPLETED)
-            if polling.done() and not any(task.done() for task in watched):
-                self._take(polling.result())
+            if polling.done():
+                polling.result()
+
+    async def _poll(self, room: int, timeout_s: float, watched: Sequence[asyncio.Task[Any]]) -> None:
+        """No turn of the loop lies between the source's answer and the acks: in it a partition could be taken away."""
+        records = await self._source.poll(max_records=room, timeout_s=timeout_s)
+        if not any(task.done() for task in watched):
+            self._take(records)
 
     def _on_fault(self, error: BaseException) -> None:
         self._fault = self._fault or error
@@ -339,7 +345,8 @@ class Pipeline:
         self._leave(delivery)
         self._dedup.settle(delivery)
         self._sink.gave_up(delivery)
-        self._breaker.note(delivery.record.tp, is_rejected=False)
+        if not delivery.ack.is_fenced():
+            self._breaker.note(delivery.record.tp, is_rejected=False)
         self._observer.message_delivered(delivery)
         delivery.settle()
         self._progressed()
@@ -368,6 +375,10 @@ class Pipeline:
         self._sink.gave_up(delivery)
 
     def _reject(self, delivery: Delivery, rejected: Rejected) -> None:
+        """What nobody waits for any more is its next owner's to judge."""
+        if not delivery.is_wanted():
+            self._drop(delivery)
+            return
         self._leave(delivery)
         attempts = delivery.attempts + 1
         self._desk.reject(delivery.record, delivery.ack, rejected, attempts=attempts, delivery=delivery)

@@ -6,14 +6,14 @@ import asyncio
 from collections import OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from consumer.core.breaker import Breaker, Release
 from consumer.core.errors import DeadLetterError
 from consumer.core.model import TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from consumer.core.backoff import Backoff
     from consumer.core.model import Delivery, Record, Rejected
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from consumer.core.ports import DeadLetters
     from consumer.pipeline.observer import PipelineObserver
 
+_T = TypeVar("_T")
 _Place = tuple[TopicPartition, int]
 """Partition and offset: what a record is, however often it is read."""
 _CHECK_S = 0.5
@@ -101,7 +102,8 @@ class DeadLetterDesk:
         self._hold(Held(record, ack, rejected, _now(), attempts, delivery))
 
     def _hold(self, held: Held) -> None:
-        self._breaker.note(held.record.tp, is_rejected=True)
+        if not held.ack.is_fenced():
+            self._breaker.note(held.record.tp, is_rejected=True)
         self._held.append(held)
         self._wanted.set()
 
@@ -143,6 +145,9 @@ class DeadLetterDesk:
         return ready
 
     def _release_of(self, held: Held) -> Release:
+        """What was fenced is let go, whatever its partition's next assignment brings."""
+        if held.ack.is_fenced():
+            return Release.NOW
         return self._breaker.release(held.record.tp, held_s=_now() - held.since)
 
     def _offer_again(self) -> None:
@@ -178,7 +183,7 @@ class DeadLetterDesk:
         """What an earlier owner wrote before it ended, or we without an answer, is not written again."""
         suspects = [held.record for held in ready if held.is_suspect and _place(held.record) not in self._buried]
         if suspects:
-            for place in await self._dead_letters.standing(suspects):
+            for place in await _told(self._dead_letters.standing(suspects)):
                 self._remember_buried(place)
 
     def _remember_buried(self, place: _Place) -> None:
@@ -190,7 +195,7 @@ class DeadLetterDesk:
         """A record that is no longer ours is left to its next owner, who judges it anew."""
         if not held.ack.is_fenced() and _place(held.record) not in self._buried:
             try:
-                await self._dead_letters.write(held.record, held.rejected, attempts=held.attempts)
+                await _told(self._dead_letters.write(held.record, held.rejected, attempts=held.attempts))
             except DeadLetterError as error:
                 self._observer.dead_letter_failed(error)
                 return False
@@ -211,6 +216,16 @@ class DeadLetterDesk:
                 self._settle(ack)
             elif not ack.is_fenced():
                 self._intake(record, ack)
+
+
+async def _told(work: Awaitable[_T]) -> _T:
+    """A record that nobody foresaw holds its offset, and is told of; it does not end the process again and again."""
+    try:
+        return await work
+    except DeadLetterError:
+        raise
+    except Exception as error:
+        raise DeadLetterError("FAULT", type(error).__name__) from error
 
 
 def _now() -> float:

@@ -38,6 +38,7 @@ class Rig:
             random=lambda: 0.5,
         )
         self.running: asyncio.Task[None] | None = None
+        self.leaving: asyncio.Task[None] | None = None
 
     def publish(self, *records: Record) -> None:
         """These are what the next polls bring."""

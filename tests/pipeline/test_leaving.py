@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.core.model import Deferred, Stage
+from consumer.core.errors import TransientError
+from consumer.core.model import Deferred, Rejected, Stage
 from tests.builders import partition, record
 from tests.pipeline.rig import Rig, running
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from consumer.core.model import Record
 
 
 async def test_a_stop_finishes_what_is_in_work() -> None:
@@ -178,3 +185,75 @@ async def test_an_owner_of_suspect_records_does_not_leave_cleanly() -> None:
         await asyncio.sleep(3)
         await rig.end()
         assert all(not is_clean for _, is_clean in rig.source.commits)
+
+
+async def as_a_poll_ends(rig: Rig, *records: Record) -> None:
+    """The poll brings these, and in the very next turn of the loop their partition is taken away."""
+    gone = asyncio.Event()
+    polled = rig.source.poll
+
+    async def revocation() -> None:
+        await rig.revoke()
+        gone.set()
+
+    async def poll(**_room: Any) -> Sequence[Record]:
+        rig.source.poll = polled  # type: ignore[method-assign]
+        rig.leaving = asyncio.create_task(revocation())
+        return records
+
+    rig.source.poll = poll  # type: ignore[method-assign]
+    await gone.wait()
+
+
+async def test_a_poll_that_ends_as_its_partition_goes_leaves_nothing_behind() -> None:
+    """What it brought is its next owner's, and commits of other partitions go on."""
+    async with running(linger_s=60.0) as rig:
+        await as_a_poll_ends(rig, record(0))
+        assert rig.pipeline.tracker.partitions() == []
+        rig.publish(record(0, number=1))
+        await asyncio.sleep(1)
+        await rig.end()
+        assert rig.committed(1) == 1
+
+
+async def test_a_partition_that_goes_and_comes_back_loses_nothing() -> None:
+    """Its first record could not be written so far; those behind it are read again, and after it."""
+    async with running() as rig:
+        rig.sink.answers[Stage.MESSAGE, "m0-0"] = Deferred("BUSY", retry_after_s=3600.0)
+        rig.publish(record(0))
+        await asyncio.sleep(3)
+        await as_a_poll_ends(rig, record(1), record(2))
+        rig.sink.answers.clear()
+        rig.publish(record(0), record(1), record(2))
+        await asyncio.sleep(10)
+        assert rig.sink.messages["m0-0"] == 1
+        assert rig.committed() == 3
+
+
+async def test_records_out_of_order_commit_nothing() -> None:
+    """If the source is at fault, the process ends, and no offset passes what was never handled."""
+    rig = Rig()
+    rig.running = asyncio.create_task(rig.pipeline.run(rig.stop))
+    rig.source.commit_error = TransientError("NOT_NOW")
+    rig.publish(record(7))
+    await asyncio.sleep(3)
+    assert rig.sink.messages["m0-7"] == 1
+    rig.source.commit_error = None
+    rig.publish(record(5))
+    with pytest.raises(ValueError, match="order"):
+        await rig.running
+    assert rig.source.committed() == {}
+
+
+async def test_what_is_refused_after_its_partition_went_trips_nothing() -> None:
+    """Its next owner asks Zoho for itself; here nobody asks again and again, and nothing is halted."""
+    async with running(drain_timeout_s=5.0, breaker_count=100, linger_s=0.2) as rig:
+        gate = rig.sink.hold(Stage.MESSAGE)
+        for offset in range(200):
+            rig.sink.answers[Stage.MESSAGE, f"m0-{offset}"] = Rejected(Stage.MESSAGE, "zoho.MANDATORY_NOT_FOUND")
+        rig.publish(*map(record, range(200)))
+        await asyncio.sleep(3)
+        await rig.revoke()
+        gate.set()
+        await asyncio.sleep(60)
+        assert (rig.pipeline.tripped(), rig.pipeline.held_dead_letters()) == ([], 0)

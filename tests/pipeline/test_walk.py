@@ -8,7 +8,7 @@ import pytest
 
 from consumer.core.errors import TransientError
 from consumer.core.model import Deferred, Rejected, Stage
-from tests.builders import record
+from tests.builders import partition, record
 from tests.pipeline.rig import running
 
 
@@ -79,6 +79,19 @@ async def test_a_dead_letter_topic_that_takes_nothing_holds_the_offset() -> None
         await asyncio.sleep(60)
         assert len(rig.letters.letters) == 1
         assert rig.committed() == 2
+
+
+async def test_a_record_that_no_dead_letter_can_be_made_of_holds_its_offset_and_ends_nothing() -> None:
+    """Whatever is wrong with it: the others go on, and it is told of."""
+    async with running() as rig:
+        rig.letters.fault = ValueError("year 58003 is out of range")
+        rig.publish(record(0, value=b"nonsense"), record(0, number=1))
+        await asyncio.sleep(60)
+        assert rig.events.told["dead_letter_failed"] > 1
+        assert rig.source.committed() == {partition(1): 1}
+        rig.letters.fault = None
+        await asyncio.sleep(60)
+        assert rig.committed() == 1
 
 
 async def test_a_dead_letter_is_not_repeated_when_only_its_answer_was_lost() -> None:
