@@ -36,11 +36,14 @@ def test_offsets_may_have_gaps(offsets: set[int]) -> None:
 
 
 def test_records_out_of_order_are_refused() -> None:
-    """A tracker that were lenient would overlook a gap."""
+    """A tracker that were lenient would overlook a gap; nor is anything of that partition committed any more."""
     tracker = OffsetTracker()
-    tracker.issue(TP, 5)
+    tracker.issue(TP, 5).settle()
+    waiting = tracker.issue(TP, 6)
     with pytest.raises(ValueError, match="order received"):
         tracker.issue(TP, 5)
+    assert tracker.committable() == {}
+    assert waiting.is_fenced()
 
 
 def test_a_departure_is_clean_when_all_is_settled() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.core.errors import TransientError
 from consumer.core.model import Deferred, Rejected, Stage
 from tests.builders import partition, record
 from tests.pipeline.rig import Rig, running
@@ -228,21 +227,6 @@ async def test_a_partition_that_goes_and_comes_back_loses_nothing() -> None:
         await asyncio.sleep(10)
         assert rig.sink.messages["m0-0"] == 1
         assert rig.committed() == 3
-
-
-async def test_records_out_of_order_commit_nothing() -> None:
-    """If the source is at fault, the process ends, and no offset passes what was never handled."""
-    rig = Rig()
-    rig.running = asyncio.create_task(rig.pipeline.run(rig.stop))
-    rig.source.commit_error = TransientError("NOT_NOW")
-    rig.publish(record(7))
-    await asyncio.sleep(3)
-    assert rig.sink.messages["m0-7"] == 1
-    rig.source.commit_error = None
-    rig.publish(record(5))
-    with pytest.raises(ValueError, match="order"):
-        await rig.running
-    assert rig.source.committed() == {}
 
 
 async def test_what_is_refused_after_its_partition_went_trips_nothing() -> None:
