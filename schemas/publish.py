@@ -25,7 +25,7 @@ _DLQ_HEADERS: Final = {
     "dlq.topic": "original topic",
     "dlq.partition": "original partition, decimal",
     "dlq.offset": "original offset, decimal",
-    "dlq.timestamp": "original timestamp",
+    "dlq.timestamp": "original timestamp, ISO 8601; its number when that is no date",
     "dlq.attempts": "attempts made, decimal",
     "dlq.failed_at": "when it was given up, RFC 3339",
     "dlq.replays": "how often it was replayed, decimal",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,8 +12,11 @@ if TYPE_CHECKING:
     from schemas.message_event import MessageEvent
 
 Headers = tuple[tuple[str, bytes], ...]
+"""A name may come twice.  For a header without value aiokafka gives None, so that readers take `value or b""`."""
 REPLAYS = "dlq.replays"
 """Header that counts how often a record was sent again from the dead-letter topic."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_DATE_MS = 253_402_300_799_999
 
 
 class TopicPartition(NamedTuple):
@@ -38,6 +42,14 @@ class Record:
     def size_bytes(self) -> int:
         """What it costs to keep the record in memory, without Python's overhead."""
         return len(self.value or b"") + len(self.key or b"")
+
+    def has_date(self) -> bool:
+        """Is the timestamp a date?  Kafka takes any number: microseconds for milliseconds, -1 for none."""
+        return 0 <= self.timestamp_ms <= _LAST_DATE_MS
+
+    def date(self) -> datetime:
+        """Of the timestamp; when that is no date, the nearest one there is."""
+        return _EPOCH + timedelta(milliseconds=min(max(self.timestamp_ms, 0), _LAST_DATE_MS))
 
     def is_replay(self) -> bool:
         """It was a dead letter once."""

@@ -34,7 +34,7 @@ _LARGEST_RECORD_BYTES = 16 * 1024 * 1024
 
 def headers_of(record: Record, rejected: Rejected, *, attempts: int, failed_at: datetime) -> Headers:
     """Original headers, and the contract's `dlq.` ones; those of an earlier dead letter are replaced."""
-    replays = next((value for name, value in reversed(record.headers) if name == REPLAYS), b"0")
+    replays = next((value for name, value in reversed(record.headers) if name == REPLAYS), None)
     ours = {
         "dlq.reason": rejected.reason,
         "dlq.stage": rejected.stage.value,
@@ -42,25 +42,25 @@ def headers_of(record: Record, rejected: Rejected, *, attempts: int, failed_at: 
         "dlq.topic": record.tp.topic,
         "dlq.partition": str(record.tp.partition),
         "dlq.offset": str(record.offset),
-        "dlq.timestamp": _iso(record.timestamp_ms),
+        "dlq.timestamp": _iso(record.date()) if record.has_date() else str(record.timestamp_ms),
         "dlq.attempts": str(attempts),
-        "dlq.failed_at": failed_at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        "dlq.failed_at": _iso(failed_at.astimezone(UTC)),
     }
     original = tuple((name, value) for name, value in record.headers if name not in ours and name != REPLAYS)
-    return (*original, *((name, text.encode()) for name, text in ours.items()), (REPLAYS, replays))
+    return (*original, *((name, text.encode()) for name, text in ours.items()), (REPLAYS, replays or b"0"))
 
 
-def place_of(headers: Sequence[tuple[str, bytes]]) -> tuple[TopicPartition, int] | None:
+def place_of(headers: Headers) -> tuple[TopicPartition, int] | None:
     """Where the record of a dead letter came from; None when the headers do not tell."""
-    named = {name: value.decode(errors="replace") for name, value in headers}
+    named = {name: (value or b"").decode(errors="replace") for name, value in headers}
     try:
         return TopicPartition(named["dlq.topic"], int(named["dlq.partition"])), int(named["dlq.offset"])
     except (KeyError, ValueError):
         return None
 
 
-def _iso(timestamp_ms: int) -> str:
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
 
 
 class KafkaDeadLetters:
@@ -131,17 +131,22 @@ class KafkaDeadLetters:
 
     async def standing(self, records: Sequence[Record]) -> set[tuple[TopicPartition, int]]:
         """See `DeadLetters.standing`.  Reads what was written since the oldest of these records."""
-        since_ms = min(record.timestamp_ms for record in records) - _CLOCK_SKEW_MS
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._connection.options())
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 await consumer.start()
-                places = await self._places(consumer, max(0, since_ms))
+                places = await self._places(consumer, self._since_ms(records))
         except (KafkaError, OSError, TimeoutError) as error:
             raise DeadLetterError(type(error).__name__) from None
         finally:
             await self._closer.close(consumer)
         return places & {(record.tp, record.offset) for record in records}
+
+    def _since_ms(self, records: Sequence[Record]) -> int:
+        """A record from the future (microseconds for milliseconds) does not tell since when its letter may stand."""
+        stamps = [record.timestamp_ms for record in records]
+        is_odd = max(stamps) > self._wall_clock() * 1000 + _CLOCK_SKEW_MS
+        return 0 if is_odd else max(0, min(stamps) - _CLOCK_SKEW_MS)
 
     async def _places(self, consumer: AIOKafkaConsumer, since_ms: int) -> set[tuple[TopicPartition, int]]:
         if self._topic not in await consumer.topics():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from consumer.core.decode import Decoded, Poison, Skip, decode
@@ -162,7 +162,7 @@ async def _occurrences(settings: Settings, connection: KafkaConnection, records:
             Occurrence(
                 partition=record.tp.partition,
                 offset=record.offset,
-                at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+                at=record.date(),
                 is_settled=is_settled,
                 ahead=None if is_settled else max(0, record.offset - committed),
                 is_before_start=_is_before_start(record, stored.get(record.tp)),

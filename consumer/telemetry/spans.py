@@ -116,7 +116,7 @@ class MessageSpans:
 
     def begin(self, record: Record) -> None:
         """It was received."""
-        carrier = {name: value.decode("latin-1") for name, value in record.headers if name in _PRODUCER}
+        carrier = {name: (value or b"").decode("latin-1") for name, value in record.headers if name in _PRODUCER}
         topic = record.tp.topic
         span = self._tracer.start_span(
             f"process {topic}",

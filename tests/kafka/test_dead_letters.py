@@ -6,6 +6,8 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -13,7 +15,7 @@ from aiokafka.errors import OutOfOrderSequenceNumber
 
 from consumer.core.errors import DeadLetterError
 from consumer.core.model import Record, Rejected, Stage, TopicPartition
-from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.kafka.dead_letters import KafkaDeadLetters, headers_of
 from tests.kafka.harness import DEADLINE_S, connection, dead_letters
 from tests.kafka_server.cluster import Broker, new_topic
 from tests.kafka_server.fixtures import CreateTopic
@@ -68,6 +70,45 @@ async def test_it_finds_what_an_earlier_owner_wrote(broker: Broker, create_topic
     async with dead_letters(broker, topic) as letters:
         standing = await letters.standing([_record(b"x", offset=7), _record(b"x", offset=30)])
     assert standing == {(TopicPartition("source", 3), 7)}
+
+
+async def test_headers_without_value_hinder_nothing(broker: Broker, create_topic: CreateTopic) -> None:
+    """A header may have no value: it is in the dead letter as it was, and the dead letter is found."""
+    topic = await create_topic()
+    record = _record(b"x", headers=[("trace", None), ("empty", b""), ("dlq.replays", None)])  # type: ignore[list-item]
+    async with dead_letters(broker, topic) as letters:
+        await letters.write(record, _REJECTED, attempts=1)
+        assert await letters.standing([record]) == {(record.tp, record.offset)}
+    (found,) = await _read(broker, topic, 1)
+    assert found.headers[:2] == (("trace", None), ("empty", b""))
+    assert found.headers[-1] == ("dlq.replays", b"0")
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "text"),
+    [
+        (1_767_323_045_678, "2026-01-02T03:04:05.678+00:00"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999+00:00"),
+        (253_402_300_800_000, "253402300800000"),
+        (1_767_323_045_678_000, "1767323045678000"),
+        (-1, "-1"),
+        (2**63 - 1, "9223372036854775807"),
+    ],
+)
+def test_a_timestamp_that_is_no_date_is_told_as_its_number(timestamp_ms: int, text: str) -> None:
+    """Producers write microseconds for milliseconds, or nothing: the dead letter is written all the same."""
+    record = replace(_record(b"x"), timestamp_ms=timestamp_ms)
+    headers = headers_of(record, _REJECTED, attempts=1, failed_at=datetime.now(UTC))
+    assert dict(headers)["dlq.timestamp"] == text.encode()
+
+
+async def test_a_record_from_the_future_is_found(broker: Broker, create_topic: CreateTopic) -> None:
+    """Its dead letter is older than its timestamp, and is found all the same."""
+    topic = await create_topic()
+    record = replace(_record(b"x"), timestamp_ms=1_767_323_045_678_000)
+    async with dead_letters(broker, topic) as letters:
+        await letters.write(record, _REJECTED, attempts=1)
+        assert await letters.standing([record]) == {(record.tp, record.offset)}
 
 
 async def test_a_dead_producer_is_replaced(broker: Broker, create_topic: CreateTopic) -> None:

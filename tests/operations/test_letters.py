@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from consumer.core.model import Headers, Record, TopicPartition
 from consumer.operations.dlq.letters import Place, Wanted, dead_letter_of, message_id_of
 from consumer.operations.dlq.masking import masked_text, masked_value
+from consumer.operations.dlq.view import letter_json
 from consumer.operations.errors import OperationError
 from tests.operations.conftest import event
 
@@ -23,6 +26,21 @@ def test_reads_any_headers(headers: list[tuple[str, bytes]]) -> None:
     found = dead_letter_of(letter(headers=tuple(headers)))
     assert found.place == Place(2, 40)
     assert all(not name.startswith("dlq.") for name, _ in found.original_headers)
+
+
+def test_shows_a_header_without_value() -> None:
+    """A header may have no value: it is shown as empty, and the dead letter is read."""
+    found = dead_letter_of(letter(headers=(("trace", None), ("dlq.reason", None))))  # type: ignore[arg-type]
+    assert letter_json(found, is_revealed=False)["headers"] == [["trace", ""], ["dlq.reason", ""]]
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.text(max_size=30))
+def test_reads_any_timestamp(timestamp_ms: int, told: str) -> None:
+    """Kafka takes any number for a timestamp; what is no date is shown as the nearest one."""
+    given_record = replace(letter(headers=(("dlq.timestamp", told.encode()),)), timestamp_ms=timestamp_ms)
+    shown = letter_json(dead_letter_of(given_record), is_revealed=True)
+    assert shown["failed_at"] == given_record.date().isoformat()
+    assert ["dlq.timestamp", told] in shown["headers"]
 
 
 @given(st.binary(max_size=60))

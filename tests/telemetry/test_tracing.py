@@ -362,8 +362,8 @@ async def test_a_dead_letter_that_is_refused_is_a_failed_span(corridor: Corridor
     assert corridor.spans.outcomes() == {0: "dead_lettered"}
 
 
-@pytest.mark.parametrize("text", [b"", b"00-short", b"\xff\xfe", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01"])
-async def test_a_context_that_is_none_begins_a_new_trace(corridor: Corridor, text: bytes) -> None:
+@pytest.mark.parametrize("text", [None, b"", b"00-short", b"\xff\xfe", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01"])
+async def test_a_context_that_is_none_begins_a_new_trace(corridor: Corridor, text: Any) -> None:
     """Whatever a producer writes into the header, the message is delivered and traced."""
     corridor.source.waiting.append(record(0, headers=(("traceparent", text),)))
     await corridor.until_committed(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -76,7 +76,8 @@ class DeadLetter:
 
 def dead_letter_of(record: Record) -> DeadLetter:
     """Read a record of the dead-letter topic.  Never raises: a header that is no number counts as absent."""
-    named = {name: value.decode("utf-8", "replace") for name, value in record.headers if name.startswith(_PREFIX)}
+    ours = [(name, value or b"") for name, value in record.headers if name.startswith(_PREFIX)]
+    named = {name: value.decode("utf-8", "replace") for name, value in ours}
     return DeadLetter(
         place=Place(record.tp.partition, record.offset),
         record=record,
@@ -88,7 +89,7 @@ def dead_letter_of(record: Record) -> DeadLetter:
         offset=_number(named.get("dlq.offset")),
         attempts=_number(named.get("dlq.attempts")) or 0,
         replays=_number(named.get(REPLAYS)) or 0,
-        failed_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+        failed_at=record.date(),
     )
 
 

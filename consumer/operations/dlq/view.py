@@ -74,7 +74,7 @@ def letter_json(letter: DeadLetter, *, is_revealed: bool) -> dict[str, Any]:
         "attempts": letter.attempts,
         "replays": letter.replays,
         "message_id": letter.message_id(),
-        "headers": [[name, clear(value.decode("utf-8", "replace"))] for name, value in letter.record.headers],
+        "headers": [[name, clear((value or b"").decode("utf-8", "replace"))] for name, value in letter.record.headers],
         "key": clear(key.decode("utf-8", "replace")) if key is not None else None,
         "value": shown_value(letter.record.value) if is_revealed else masked_value(letter.record.value),
     }
