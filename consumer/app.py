@@ -225,6 +225,7 @@ class Service:
         self.is_draining = False
         self.exit_code = 0
         self._assigned_at: float | None = None
+        self._excused_at: float | None = None
         self._was_recreated = False
         self._told_halts: set[str] = set()
         self._share(0)
@@ -273,12 +274,18 @@ class Service:
             self._tell_halts()
             self.zoho.save_credits()
             self.refresh_gauges()
-            if health.is_stuck(self.snapshot(), health.Limits()):
-                await self._unstick(stop)
+            await self._look_for_standstill(stop)
+
+    async def _look_for_standstill(self, stop: asyncio.Event) -> None:
+        snapshot = self.snapshot()
+        if health.is_excused(snapshot):
+            self._excused_at = snapshot.now
+        elif health.is_stuck(snapshot, health.Limits()):
+            await self._unstick(stop)
 
     async def _unstick(self, stop: asyncio.Event) -> None:
         """aiokafka can hang after a broker loss, alive and silent: a new client once, then a new process."""
-        self._assigned_at = asyncio.get_running_loop().time()
+        self._excused_at = asyncio.get_running_loop().time()
         if not self._was_recreated:
             self._was_recreated = True
             self.recorder.log("kafka.consumer_recreated")
@@ -324,14 +331,22 @@ class Service:
             assigned=len(self.source.assignment()),
             in_flight=self.pipeline.tracker.in_flight(),
             lag=sum(self.source.lag().values()),
+            has_room=self.pipeline.room() > 0,
             last_poll_at=self.pipeline.last_poll_at,
             last_progress_at=self.pipeline.last_progress_at,
             assigned_at=self._assigned_at,
+            excused_at=self._excused_at,
             kafka_waits_for=self.source.waits_for,
             waiting_for=self.zoho.turnstile.reason,
             halts=self.halts(),
             blocked=len(self.pipeline.blocked()),
+            behind=self._behind(),
         )
+
+    def _behind(self) -> int:
+        """Records in flight that wait for others: in a queue, or for the message of which they are duplicates."""
+        duplicates = self.pipeline.tracker.in_flight() - self.pipeline.dedup.in_flight()
+        return max(0, duplicates) + sum(self.pipeline.queued().values())
 
     def health(self) -> health.Health:
         """The answer of the probes."""

@@ -46,14 +46,21 @@ class Snapshot:
     assigned: int = 0
     in_flight: int = 0
     lag: int = 0
+    has_room: bool = True
+    """More may be read: less is in flight, or settled behind what is, than the window holds."""
     last_poll_at: float | None = None
     last_progress_at: float | None = None
     assigned_at: float | None = None
+    excused_at: float | None = None
+    """When somebody last saw that nothing had to move, see `is_excused`."""
     waiting_for: str | None = None
     """Why calls to Zoho wait: concurrency, heavy, throttled, credits, budget."""
     halts: tuple[Halt, ...] = ()
     """One for each code."""
     blocked: int = 0
+    """Of those in flight, the ones that Zoho keeps refusing for now."""
+    behind: int = 0
+    """Of those in flight, the ones that wait for others: queued, or a duplicate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +143,33 @@ def waits_for(snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def is_stuck(snapshot: Snapshot, limits: Limits) -> bool:
-    """There is work, nothing outside forbids it, and nothing has moved for too long."""
-    has_work = snapshot.in_flight > 0 or snapshot.lag > 0
-    is_excused = bool(snapshot.halts) or snapshot.waiting_for in ("throttled", "credits", "budget")
-    if not has_work or is_excused or snapshot.is_rebalancing or not snapshot.assigned:
-        return False
-    moments = [moment for moment in (snapshot.last_progress_at, snapshot.assigned_at) if moment is not None]
-    return bool(moments) and snapshot.now - max(moments) > limits.progress_s
+    """Something has to move, and for too long nothing has: not since the last progress, nor since an excuse ended.
+
+    The time before the work came, or while it was not allowed to go on, is no time in which it stood still.
+    """
+    moments = (snapshot.last_progress_at, snapshot.assigned_at, snapshot.excused_at)
+    known = [moment for moment in moments if moment is not None]
+    return not is_excused(snapshot) and bool(known) and snapshot.now - max(known) > limits.progress_s
+
+
+def is_excused(snapshot: Snapshot) -> bool:
+    """Nothing has to move now: there is no work, something outside forbids it, or all of it waits for blocked records.
+
+    Ask once a second and put the last moment into `excused_at`.
+    """
+    is_forbidden = bool(snapshot.halts) or snapshot.waiting_for in ("throttled", "credits", "budget")
+    is_apart = not snapshot.is_joined or snapshot.is_rebalancing or not snapshot.assigned
+    return is_forbidden or is_apart or not (_must_read(snapshot) or _must_deliver(snapshot))
+
+
+def _must_read(snapshot: Snapshot) -> bool:
+    """One blocked record fills the window with what is settled behind it, and then nothing is to be read."""
+    return snapshot.lag > 0 and (snapshot.has_room or not snapshot.blocked)
+
+
+def _must_deliver(snapshot: Snapshot) -> bool:
+    held_up = snapshot.blocked + snapshot.behind if snapshot.blocked else 0
+    return snapshot.in_flight > held_up
 
 
 def _is_polling(snapshot: Snapshot, limits: Limits) -> bool:

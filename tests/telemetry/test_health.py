@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consumer.core.errors import Halt
-from consumer.telemetry.health import Limits, Snapshot, State, assess, merged
+from consumer.telemetry.health import Limits, Snapshot, State, assess, is_stuck, merged
 
 LIMITS = Limits(poll_s=180.0, progress_s=300.0)
 WELL = Snapshot(
@@ -60,6 +60,39 @@ def test_probes(changes: dict[str, Any], state: State, is_live: bool, is_ready: 
     make us unready, never dead."""
     health = assess(replace(WELL, **changes), LIMITS)
     assert (health.state, health.is_live, health.is_ready) == (state, is_live, is_ready)
+
+
+STILL = replace(WELL, in_flight=5, last_progress_at=1.0, assigned_at=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_still"),
+    [
+        ({}, True),
+        ({"in_flight": 0, "lag": 5}, True),
+        ({"in_flight": 0}, False),
+        ({"assigned_at": 9_800.0}, False),
+        ({"excused_at": 9_800.0}, False),
+        ({"excused_at": 9_600.0}, True),
+        ({"is_joined": False}, False),
+        ({"is_rebalancing": True}, False),
+        ({"assigned": 0}, False),
+        ({"halts": (HALT,)}, False),
+        ({"waiting_for": "credits"}, False),
+        ({"waiting_for": "concurrency"}, True),
+        ({"blocked": 5}, False),
+        ({"blocked": 4}, True),
+        ({"blocked": 1, "behind": 4}, False),
+        ({"behind": 5}, True),
+        ({"blocked": 5, "lag": 5}, True),
+        ({"blocked": 5, "lag": 5, "has_room": False}, False),
+        ({"in_flight": 0, "lag": 5, "has_room": False}, True),
+    ],
+)
+def test_stuck_is_what_stands_still_without_excuse(changes: dict[str, Any], is_still: bool) -> None:
+    """There is work that nothing outside forbids and no blocked record holds up, and for five minutes, not counting the
+    time in which that was otherwise, nothing has moved."""
+    assert is_stuck(replace(STILL, **changes), LIMITS) == is_still
 
 
 def test_every_check_has_a_reason() -> None:
