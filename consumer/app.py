@@ -41,7 +41,7 @@ from consumer.zoho.people import LeadOptions, MatchPolicy, People
 from consumer.zoho.sink import ZohoSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from consumer.core.model import TopicPartition
     from consumer.settings import Settings
@@ -55,6 +55,7 @@ _REBALANCE_MARGIN_S = 35.0
 _STUCK_EXIT = 70
 _OUTAGE_S = 15.0
 _NO_DEAD_LETTERS = "The dead-letter topic takes no records: does it exist, and may this user write to it?"
+_MOST_ARE_REJECTED = "Most records of a partition would be dead-lettered: see /metrics or the log for the reason."
 _PLAIN_ADVICE = "the broker grants no idempotent producer: after a lost answer a dead letter may be stored twice"
 
 
@@ -228,6 +229,7 @@ class Service:
         self._excused_at: float | None = None
         self._was_recreated = False
         self._told_halts: set[str] = set()
+        self._standing = health.Standing()
         self._share(0)
 
     def _share(self, owned: int) -> None:
@@ -312,12 +314,14 @@ class Service:
         now = asyncio.get_running_loop().time()
         outage = self.zoho.outage(now)
         found += [outage] if outage and self.pipeline.tracker.in_flight() else []
-        if self.pipeline.failing_dead_letters():
-            found.append(Halt("DEAD_LETTER_TOPIC_FAILS", _NO_DEAD_LETTERS, now))
-        advice = "Most records of a partition would be dead-lettered: see /metrics or the log for the reason."
-        if tripped := self.pipeline.tripped():
-            found.append(Halt("DEAD_LETTER_BREAKER", advice, now, _partitions(tripped)))
+        found += self._standing.look(self._dead_letter_halts(now))
         return health.merged(found)
+
+    def _dead_letter_halts(self, now: float) -> Iterator[Halt]:
+        if self.pipeline.failing_dead_letters():
+            yield Halt("DEAD_LETTER_TOPIC_FAILS", _NO_DEAD_LETTERS, now)
+        for tp in sorted(self.pipeline.tripped()):
+            yield Halt("DEAD_LETTER_BREAKER", _MOST_ARE_REJECTED, now, _partitions([tp]))
 
     def snapshot(self) -> health.Snapshot:
         """Everything that health is judged by."""

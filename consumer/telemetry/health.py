@@ -91,6 +91,18 @@ class Health:
     checks: tuple[Check, ...]
 
 
+class Standing:
+    """Halts whose cause does not say since when it stands: they stand since the first look that found them."""
+
+    def __init__(self) -> None:
+        self._halts: dict[tuple[str, tuple[str, ...]], Halt] = {}
+
+    def look(self, halts: Iterable[Halt]) -> list[Halt]:
+        """All that stand now, as they were when they were first seen; what is gone is forgotten."""
+        self._halts = {cause: self._halts.get(cause, halt) for halt in halts for cause in [(halt.code, halt.holds_up)]}
+        return list(self._halts.values())
+
+
 def assess(snapshot: Snapshot, limits: Limits) -> Health:
     """Judge a snapshot."""
     state = state_of(snapshot, limits)
