@@ -14,12 +14,14 @@ from phonenumbers import (
     NumberParseException,
     PhoneNumber,
     PhoneNumberFormat,
+    PhoneNumberType,
     country_code_for_region,
     format_number,
     is_possible_number,
     is_valid_number,
     national_significant_number,
     normalize_digits_only,
+    number_type,
     parse,
     region_code_for_number,
 )
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 _BRAZIL_MOBILE = re.compile(r"\+55([1-9][0-9])9?([6-9][0-9]{7})")
 _MEXICO_MOBILE = re.compile(r"\+521([0-9]{10})")
 _ARGENTINA_MOBILE = re.compile(r"\+549([0-9]{10})")
+_MOBILE = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
+_WHATSAPP_ID = re.compile(r"\+?([0-9]+)(?:[.:][0-9]+)*@(?:c\.us|s\.whatsapp\.net)")
+"""Between number and server, the agent and the device that sent the message."""
+_BARE = re.compile(r"\D*\d+\D*")
+"""One run of digits, whatever stands around it."""
 _CACHE_SIZE = 50_000
 _FORMS_CACHE_SIZE = 2_000
 """Forms are needed several times while a person is looked up, and never again."""
@@ -62,8 +69,9 @@ class Phones:
     def canonical(self, raw: str) -> str | None:
         """E.164 of a number in any usual form; None when it is none.
 
-        WhatsApp ids come without "+" but with the country code, so digits that mean nothing in the default region
-        are read as international.
+        WhatsApp ids come without "+" but with the country code: with their suffix they are always international, and of
+        bare digits that mean something with a country code and without one, the mobile number wins; else the number
+        of the default region.
         """
         if raw in self._canonical:
             return self._canonical[raw]
@@ -184,24 +192,49 @@ def person_key(phone: str) -> str:
 
 
 def _canonical(raw: str, region: str | None) -> str | None:
+    if whatsapp_id := _WHATSAPP_ID.fullmatch(raw.strip()):
+        raw, region = f"+{whatsapp_id[1]}", None
     digits = _digits(raw)
     if not 5 <= len(digits) <= _LONGEST:
         return None
-    is_international = raw.strip().startswith("+")
-    attempts: list[tuple[str, str | None]] = []
-    if region and not is_international and digits.startswith(str(country_code_for_region(region))):
-        attempts.append((f"+{digits}", None))
-    if digits.startswith("00") and not is_international:
-        attempts.append((f"+{digits[2:]}", None))
-    if region or is_international:
-        attempts.append((raw, region))
-    if not is_international:
-        attempts.append((f"+{digits}", None))
-    numbers = [number for text, where in attempts if (number := _parse(text, where))]
-    best = next(filter(is_valid_number, numbers), None) or next(filter(is_possible_number, numbers), None)
+    numbers = [number for text, where in _readings(raw, digits, region) if (number := _parse(text, where))]
+    rank = _rank_of_bare if _BARE.fullmatch(raw) and not _has_code_of(region, digits) else _rank
+    best = min(filter(is_possible_number, numbers), key=rank, default=None)
     if best is None:
         return _mexico(f"+{digits}") if _MEXICO_MOBILE.fullmatch(f"+{digits}") else None
     return _mexico(format_number(best, PhoneNumberFormat.E164))
+
+
+def _readings(raw: str, digits: str, region: str | None) -> Iterator[tuple[str, str | None]]:
+    """What a text may mean, the likeliest first: as it is in the region, or digits with the country code."""
+    is_international = raw.strip().startswith("+")
+    with_code = (_mexico(f"+{digits}"), None)
+    if not is_international and _has_code_of(region, digits):
+        yield with_code
+    if not is_international and digits.startswith("00"):
+        yield f"+{digits[2:]}", None
+    if region or is_international:
+        yield raw, region
+    if not is_international:
+        yield with_code
+
+
+def _has_code_of(region: str | None, digits: str) -> bool:
+    """No country's code begins with another's, so these digits are nobody's from abroad."""
+    return region is not None and digits.startswith(str(country_code_for_region(region)))
+
+
+def _rank(number: PhoneNumber) -> int:
+    """The lowest wins, and of two that are equal the likelier reading."""
+    return 2 if is_valid_number(number) else 3
+
+
+def _rank_of_bare(number: PhoneNumber) -> int:
+    """Digits without any punctuation are a program's, WhatsApp's mostly, and there a mobile number is likelier than
+    one that is merely valid.  A Brazilian mobile number may lack its ninth digit there."""
+    if is_valid_number(number) and number_type(number) in _MOBILE:
+        return 0
+    return 1 if _BRAZIL_MOBILE.fullmatch(format_number(number, PhoneNumberFormat.E164)) else _rank(number)
 
 
 def _mexico(phone: str) -> str:
