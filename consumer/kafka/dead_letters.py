@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,16 @@ from consumer.kafka.closing import Closer
 from consumer.kafka.producing import connected_producer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from aiokafka import AIOKafkaProducer
 
     from consumer.core.model import Headers, Record, Rejected
     from consumer.kafka.connection import KafkaConnection
 
+_TROUBLE = (KafkaError, OSError, TimeoutError, ValueError)
+"""aiokafka raises ValueError for a secret that is empty while its file is being rewritten, and for a header in the topic
+whose name is no UTF-8."""
 _SEND_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 60.0
 _READ_POLL_MS = 500
@@ -90,7 +94,7 @@ class KafkaDeadLetters:
         headers = headers_of(record, rejected, attempts=attempts, failed_at=failed_at)
         try:
             await self._send(record, headers)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except _TROUBLE as error:
             raise DeadLetterError(type(error).__name__) from None
 
     async def _send(self, record: Record, headers: Headers) -> None:
@@ -131,16 +135,21 @@ class KafkaDeadLetters:
 
     async def standing(self, records: Sequence[Record]) -> set[tuple[TopicPartition, int]]:
         """See `DeadLetters.standing`.  Reads what was written since the oldest of these records."""
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S), self._reader() as consumer:
+                places = await self._places(consumer, self._since_ms(records))
+        except _TROUBLE as error:
+            raise DeadLetterError(type(error).__name__) from None
+        return places & {(record.tp, record.offset) for record in records}
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **self._connection.options())
         try:
-            async with asyncio.timeout(_READ_TIMEOUT_S):
-                await consumer.start()
-                places = await self._places(consumer, self._since_ms(records))
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise DeadLetterError(type(error).__name__) from None
+            await consumer.start()
+            yield consumer
         finally:
             await self._closer.close(consumer)
-        return places & {(record.tp, record.offset) for record in records}
 
     def _since_ms(self, records: Sequence[Record]) -> int:
         """A record from the future (microseconds for milliseconds) does not tell since when its letter may stand."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -160,6 +161,27 @@ async def test_a_broker_without_idempotent_producers_gets_dead_letters_too(embed
         await letters.stop()
     assert len(await _read(embedded_broker, topic, 2)) == 2
     assert told == ["plain"]
+
+
+async def test_a_client_that_cannot_be_made_is_tried_again(
+    broker: Broker, create_topic: CreateTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a file of secrets is empty, writing and reading fail with the corridor's own error; then they do not."""
+
+    def refuse(**_options: Any) -> None:
+        raise ValueError("password required")
+
+    topic = await create_topic()
+    async with dead_letters(broker, topic) as letters:
+        with monkeypatch.context() as patch:
+            patch.setattr("consumer.kafka.dead_letters.AIOKafkaConsumer", refuse)
+            patch.setattr("consumer.kafka.producing.AIOKafkaProducer", refuse)
+            with pytest.raises(DeadLetterError, match="ValueError"):
+                await letters.write(_record(b"x"), _REJECTED, attempts=1)
+            with pytest.raises(DeadLetterError, match="ValueError"):
+                await letters.standing([_record(b"x")])
+        await letters.write(_record(b"x"), _REJECTED, attempts=1)
+        assert await letters.standing([_record(b"x")])
 
 
 async def test_without_a_broker_it_fails_and_stops() -> None:
