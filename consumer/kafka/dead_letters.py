@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from consumer.kafka.connection import KafkaConnection
 
 _TROUBLE = (KafkaError, OSError, TimeoutError, ValueError)
-"""aiokafka raises ValueError for a secret that is empty while its file is being rewritten, and for a header in the topic
-whose name is no UTF-8."""
+"""aiokafka raises ValueError for a secret that is empty while its file is being rewritten, and for a header's name that
+is no UTF-8."""
 _SEND_TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 60.0
 _READ_POLL_MS = 500

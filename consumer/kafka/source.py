@@ -32,6 +32,7 @@ from consumer.core.errors import CommitLostError, TransientError
 from consumer.core.model import Record, TopicPartition
 from consumer.kafka.closing import Closer
 from consumer.kafka.opening import committed_offsets, kafka_partition, resolved
+from consumer.kafka.reading import Reader, UnreadableError
 from consumer.kafka.start_position import CommitNote, group_note, start_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ _PAUSE_AFTER_S = 5.0
 _ERROR_WAIT_S = 1.0
 _STOP_TIMEOUT_S = 10.0
 _COMMIT_TIMEOUT_S = 10.0
-_READ_GRACE_S = 1.0
 _ENDS_EVERY_S = 15.0
 _ENDS_AGAIN_S = 2.0
 _ENDS_TIMEOUT_S = 5.0
@@ -60,8 +60,19 @@ _GONE = (
     "Records behind the committed offset are gone (retention, or the topic was made anew). Decide where to go on, stop "
     "the service, set the offset with kafka-consumer-groups --reset-offsets, start it again: see the runbook."
 )
-_CORRUPT = "A record's checksum is wrong: the broker's disk may be damaged. It is read again now and then."
-_TOO_LARGE = "A record is larger than the broker sends at once. It is asked for again now and then."
+_CORRUPT = (
+    "The checksum of the record at offset {offset} of partition {number} is wrong: the broker's disk may be damaged. "
+    "It is read again now and then."
+)
+_TOO_LARGE = (
+    "The record at offset {offset} of partition {number} is larger than the broker sends at once. "
+    "It is asked for again now and then."
+)
+_UNREADABLE = (
+    "Kafka's client cannot read the record at offset {offset} of partition {number}, so nothing behind it is read. "
+    "It is tried again now and then. To pass it, stop the service, set the offset behind it with "
+    "kafka-consumer-groups --reset-offsets, start the service again: see the runbook."
+)
 
 
 class SourceObserver(Protocol):
@@ -98,12 +109,19 @@ class SourceConfig:
 
 @dataclass(frozen=True, slots=True)
 class HaltedPartition:
-    """A partition that is not read, and why; `retry_at`: when it is tried again, if ever."""
+    """A partition that is not read, and why; `retry_at`: when it is tried again, if ever.
+
+    It counts as halted until a record has been read.
+    """
 
     code: str
     advice: str
     since: float
     retry_at: float | None = None
+
+    def is_shut(self, now: float) -> bool:
+        """Not even tried."""
+        return self.retry_at is None or self.retry_at > now
 
 
 class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -146,8 +164,7 @@ class KafkaSource:
         self._listener: RebalanceListener | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._member: _Member | None = None
-        self._reading: asyncio.Task[Mapping[Any, Sequence[Any]]] | None = None
-        self._turn = 0
+        self._reader = Reader()
         self._replacing: asyncio.Task[None] | None = None
         self._commit_lock = asyncio.Lock()
         self._epoch = 0
@@ -163,6 +180,7 @@ class KafkaSource:
         self._failing_since: float | None = None
         self._rebalancing_since: float | None = None
         self._is_running = False
+        self._was_running = False
         self._has_joined = False
         self._unreachable_since: float | None = None
         self.halted: dict[TopicPartition, HaltedPartition] = {}
@@ -177,18 +195,21 @@ class KafkaSource:
         await self._join()
 
     async def _join(self) -> None:
+        """A setting that is wrong ends the first start; later it passes: somebody is writing a file of secrets anew."""
         while not self._is_running:
             try:
                 await self._connect()
-            except (KafkaError, OSError) as error:
+            except Exception as error:
+                if not self._was_running and not isinstance(error, (KafkaError, OSError)):
+                    raise
                 self._observer.kafka_failed("connect", error)
-                is_unanswered = isinstance(error, (KafkaConnectionError, OSError))
-                self._failing_since = None if is_unanswered else self._now()
+                is_answered = isinstance(error, KafkaError) and not isinstance(error, KafkaConnectionError)
+                self._failing_since = self._now() if is_answered else None
                 await self._close()
                 await asyncio.sleep(_ERROR_WAIT_S)
             else:
                 self._failing_since = self._unreachable_since = None
-                self._is_running = True
+                self._is_running = self._was_running = True
 
     async def _connect(self) -> None:
         config = self._config
@@ -221,7 +242,7 @@ class KafkaSource:
 
     async def _replace(self) -> None:
         self._is_running = False
-        self._reading = None
+        self._reader = Reader()
         if self._member is not None:
             self._member.is_retired = True
         await self._on_revoked(self.assignment())
@@ -301,70 +322,30 @@ class KafkaSource:
         if self._unopened and not await self._open_partitions(consumer):
             await asyncio.sleep(timeout_s)
             return []
+        if not self._is_in_use(consumer):
+            return []
         if not max_records and not self._must_pause():
             await asyncio.sleep(timeout_s)
             return []
         if max_records:
             self._no_room_since = None
         self._apply_pause(consumer, is_full=not max_records)
-        batches = await self._read(consumer, max_records, timeout_s)
+        reader = self._reader
+        batches = await reader.read(consumer, max_records=max_records, timeout_s=timeout_s)
+        if batches is None or reader is not self._reader:
+            return []
+        self._failing_since = None
         return self._records(batches)
+
+    def _is_in_use(self, consumer: AIOKafkaConsumer) -> bool:
+        """It may have been replaced while a call of its was waited for."""
+        return consumer is self._consumer and self._is_running
 
     def _must_pause(self) -> bool:
         """A short lack of room is sat out, for pausing throws away what is fetched; a long one pauses and polls."""
         if self._no_room_since is None:
             self._no_room_since = self._now()
         return self._now() - self._no_room_since > _PAUSE_AFTER_S
-
-    async def _read(
-        self, consumer: AIOKafkaConsumer, max_records: int, timeout_s: float
-    ) -> Mapping[Any, Sequence[Any]]:
-        """`getmany` heeds no timeout during a rebalance, which may take as long as an outage: later polls wait on."""
-        reading = self._reading or self._begin_reading(consumer, max_records, timeout_s)
-        await asyncio.wait({reading}, timeout=timeout_s + _READ_GRACE_S)
-        if not reading.done() or self._reading is not reading:
-            return {}
-        self._reading = None
-        if reading.cancelled():
-            raise KafkaError("a task of aiokafka's own was cancelled")
-        batches = reading.result()
-        self._failing_since = None
-        return batches
-
-    def _begin_reading(
-        self, consumer: AIOKafkaConsumer, max_records: int, timeout_s: float
-    ) -> asyncio.Task[Mapping[Any, Sequence[Any]]]:
-        self._reading = asyncio.create_task(self._read_evenly(consumer, max_records, timeout_s))
-        self._reading.add_done_callback(_heard)
-        return self._reading
-
-    async def _read_evenly(
-        self, consumer: AIOKafkaConsumer, max_records: int, timeout_s: float
-    ) -> Mapping[Any, Sequence[Any]]:
-        """`getmany` empties one partition after the other, so that a backlog of the first would hold up all others.
-
-        Each is asked for its share of the room; what one leaves is there at the next poll, which follows at once.
-        """
-        partitions = self._rotated(consumer.assignment() - consumer.paused())
-        share = max(1, max_records // max(1, len(partitions)))
-        batches: dict[Any, Sequence[Any]] = {}
-        for kafka_tp in partitions if max_records else ():
-            left = max_records - sum(map(len, batches.values()))
-            if left > 0:
-                batches |= await consumer.getmany(kafka_tp, timeout_ms=0, max_records=min(share, left))
-        if any(batches.values()):
-            return batches
-        arrived: Mapping[Any, Sequence[Any]] = await consumer.getmany(
-            timeout_ms=int(timeout_s * 1000), max_records=share if max_records else None
-        )
-        return arrived
-
-    def _rotated(self, partitions: set[Any]) -> list[Any]:
-        """Another one first each time, for the room may be too small for all."""
-        ordered = sorted(partitions)
-        self._turn += 1
-        start = self._turn % max(1, len(ordered))
-        return ordered[start:] + ordered[:start]
 
     def _records(self, batches: Mapping[Any, Sequence[Any]]) -> list[Record]:
         records: list[Record] = []
@@ -378,13 +359,14 @@ class KafkaSource:
                 suspects -= 1
             self._suspects[tp] = max(0, suspects)
             self._positions[tp] = batch[-1].offset + 1
+            self.halted.pop(tp, None)
         return records
 
     def _apply_pause(self, consumer: AIOKafkaConsumer, *, is_full: bool) -> None:
-        paused = consumer.paused()
+        paused, now = consumer.paused(), self._now()
         for tp in self.assignment():
-            kafka_tp = kafka_partition(tp)
-            wants_pause = is_full or tp in self.halted or tp in self._unopened
+            kafka_tp, halted = kafka_partition(tp), self.halted.get(tp)
+            wants_pause = is_full or tp in self._unopened or (halted is not None and halted.is_shut(now))
             if wants_pause and kafka_tp not in paused:
                 consumer.pause(kafka_tp)
             elif not wants_pause and kafka_tp in paused:
@@ -393,15 +375,15 @@ class KafkaSource:
     # -- trouble ------------------------------------------------------------------------------------------------
 
     async def _failed(self, consumer: AIOKafkaConsumer, error: Exception) -> None:
-        if consumer is not self._consumer or not self._is_running:
+        if not self._is_in_use(consumer):
             return
         self._rewind()
         if isinstance(error, NoOffsetForPartitionError):
             self._unopened.update(self.assignment() - self._positions.keys())
         elif isinstance(error, OffsetOutOfRangeError):
             await self._out_of_range(consumer, error)
-        elif isinstance(error, (CorruptRecordException, RecordTooLargeError)):
-            self._halt_named(error)
+        elif isinstance(error, UnreadableError):
+            await self._unreadable(error)
         else:
             await self._bear(error)
 
@@ -436,26 +418,30 @@ class KafkaSource:
     def _gone(self) -> set[TopicPartition]:
         return {tp for tp, halted in self.halted.items() if halted.retry_at is None} & self.assignment()
 
-    def _halt_named(self, error: CorruptRecordException | RecordTooLargeError) -> None:
-        """aiokafka names the partition in the text, or behind it."""
-        code, advice = "RECORD_TOO_LARGE", _TOO_LARGE
-        if isinstance(error, CorruptRecordException):
-            code, advice = "RECORD_CORRUPT", _CORRUPT
-        told = " ".join(map(str, error.args))
-        self._observer.kafka_failed("fetch", error)
-        for tp in self.assignment():
-            if str(kafka_partition(tp)) in told:
-                self._halt(tp, code, advice, retry_at=self._now() + _HALT_S)
+    async def _unreadable(self, error: UnreadableError) -> None:
+        """At first it is only looked at more closely; what fails then is the record at our position."""
+        reader = self._reader
+        was_careful, reader.careful_until = reader.is_careful, 0.0
+        tp = TopicPartition(*error.kafka_tp) if error.kafka_tp else None
+        if not was_careful:
+            self._observer.kafka_failed("fetch", error.cause)
+            reader.careful_until = self._now() + _HALT_S
+        elif tp in self._positions:
+            code, advice = _why_unreadable(error.cause)
+            told = advice.format(offset=self._positions[tp], number=tp.partition)
+            self._halt(tp, code, told, retry_at=self._now() + _HALT_S)
+        else:
+            await self._bear(error.cause)
 
     def _halt(self, tp: TopicPartition, code: str, advice: str, *, retry_at: float | None = None) -> None:
-        if tp not in self.halted:
+        known = self.halted.get(tp)
+        if known is None or known.code != code:
             self._observer.partition_halted(tp, code, advice)
-        self.halted[tp] = HaltedPartition(code, advice, self._now(), retry_at)
+        since = self._now() if known is None else known.since
+        self.halted[tp] = HaltedPartition(code, advice, since, retry_at)
 
     async def _look_after(self, consumer: AIOKafkaConsumer) -> None:
         now = self._now()
-        for tp in [tp for tp, halted in self.halted.items() if halted.retry_at is not None and halted.retry_at <= now]:
-            del self.halted[tp]
         if now >= self._ends_due_at:
             await self._look_at_ends(consumer)
         if self._is_overdue(now):
@@ -605,9 +591,12 @@ class KafkaSource:
         return part
 
 
-def _heard(task: asyncio.Task[Any]) -> None:
-    """A call that nobody waits for any more may fail unheard."""
-    _ = task.cancelled() or task.exception()
+def _why_unreadable(cause: Exception) -> tuple[str, str]:
+    if isinstance(cause, CorruptRecordException):
+        return "RECORD_CORRUPT", _CORRUPT
+    if isinstance(cause, RecordTooLargeError):
+        return "RECORD_TOO_LARGE", _TOO_LARGE
+    return "RECORD_UNREADABLE", _UNREADABLE
 
 
 async def _is_in_range(consumer: AIOKafkaConsumer, kafka_tp: Any, offset: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiokafka.consumer.fetcher as aiokafka_fetcher
 import pytest
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError, UnsupportedCodecError
 
 from consumer.core.errors import CommitLostError
 from consumer.core.model import TopicPartition
@@ -131,30 +131,74 @@ async def test_large_records_come_whole(broker: Broker, create_topic: CreateTopi
         assert await member.read(3) == values
 
 
-async def test_a_corrupt_batch_hides_nothing(
-    broker: Broker, create_topic: CreateTopic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Records before a corrupt batch, and those of other partitions, arrive; it halts and is tried again by itself."""
-    monkeypatch.setattr("consumer.kafka.source._HALT_S", 1.0)
-    topic = await create_topic(partitions=2)
-    await produce(broker, topic, numbered(3))
-    await produce(broker, topic, [b"x", b"y"], partition=1)
-    damaged = {2}
+@pytest.fixture
+def damaged(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], Exception]:
+    """What the client raises in place of a record, by partition and offset."""
+    errors: dict[tuple[int, int], Exception] = {}
     unpack = aiokafka_fetcher.PartitionRecords._unpack_records
 
     def failing(self: Any) -> Any:
         for record in unpack(self):
-            if record.partition == 0 and record.offset in damaged:
-                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+            if (record.partition, record.offset) in errors:
+                raise errors[record.partition, record.offset]
             yield record
 
     monkeypatch.setattr(aiokafka_fetcher.PartitionRecords, "_unpack_records", failing)
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CorruptRecordException("Invalid CRC"), "RECORD_CORRUPT"),
+        (UnicodeDecodeError("utf-8", b"KEY\xff", 3, 4, "invalid start byte"), "RECORD_UNREADABLE"),
+        (UnsupportedCodecError("no zstd"), "RECORD_UNREADABLE"),
+    ],
+)
+async def test_a_record_that_cannot_be_read_hides_nothing(
+    broker: Broker,
+    create_topic: CreateTopic,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: dict[tuple[int, int], Exception],
+    error: Exception,
+    code: str,
+) -> None:
+    """Records before it and those of other partitions arrive; its partition halts, names it, and goes on by itself."""
+    monkeypatch.setattr("consumer.kafka.source._HALT_S", 1.0)
+    topic = await create_topic(partitions=2)
+    await produce(broker, topic, numbered(5))
+    await produce(broker, topic, [b"x", b"y"], partition=1)
+    damaged[0, 2] = error
     async with Member(broker, topic) as member:
         await member.until(lambda: bool(member.told("halted")))
-        assert set(await member.read(2)) >= {b"x", b"y"}
+        assert member.told("halted") == [(0, code)]
+        assert "offset 2 of partition 0" in member.source.halted[TopicPartition(topic, 0)].advice
+        await produce(broker, topic, [b"z"], partition=1)
+        assert sorted(filter(None, await member.read(5))) == [b"0", b"1", b"x", b"y", b"z"]
         damaged.clear()
-        await member.read(5)
-        assert sorted(filter(None, member.values())) == [b"0", b"1", b"2", b"x", b"y"]
+        await member.read(8)
+        assert [record.value for record in member.records if record.tp.partition == 0] == numbered(5)
+        assert not member.source.halted
+
+
+async def test_a_halt_lasts_until_a_record_is_read(
+    broker: Broker,
+    create_topic: CreateTopic,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: dict[tuple[int, int], Exception],
+) -> None:
+    """While it is tried again in vain, a halt is told once, stands, and keeps the time since when it does."""
+    monkeypatch.setattr("consumer.kafka.source._HALT_S", 0.3)
+    topic = await create_topic()
+    await produce(broker, topic, [b"a"])
+    damaged[0, 0] = ValueError("odd")
+    async with Member(broker, topic) as member:
+        await member.until(lambda: bool(member.told("halted")))
+        (halted,) = member.source.halted.values()
+        tries = len(member.failures)
+        await member.until(lambda: len(member.failures) > tries + 2)
+        assert [each.since for each in member.source.halted.values()] == [halted.since]
+        assert member.told("halted") == [(0, "RECORD_UNREADABLE")]
 
 
 async def test_says_what_it_waits_for(broker: Broker, create_topic: CreateTopic) -> None:
@@ -205,6 +249,62 @@ async def test_a_client_can_be_replaced_while_it_reads(broker: Broker, create_to
         assert member.told("opened")[1] == (0, 3, "offset")
         await produce(broker, topic, [b"after"])
         assert (await member.read(4)) == [*numbered(3), b"after"]
+
+
+async def test_a_poll_of_the_old_client_leaves_nothing_to_the_new_one(
+    broker: Broker, create_topic: CreateTopic
+) -> None:
+    """A poll that waits for the client while it is replaced reads nothing more with it."""
+    topic = await create_topic()
+    async with Member(broker, topic) as member:
+        await member.opened()
+        old, asked, answer = member.source._consumer, asyncio.Event(), asyncio.Event()
+
+        async def end_offsets(partitions: Any) -> dict[Any, int]:
+            asked.set()
+            await answer.wait()
+            return {}
+
+        async def getmany(*_partitions: Any, **_how: Any) -> Any:
+            await asyncio.Event().wait()
+
+        assert old is not None
+        old.end_offsets, old.getmany = end_offsets, getmany
+        member.source._ends_due_at = 0.0
+        await asked.wait()
+        await member.source.recreate()
+        await member.until(lambda: len(member.told("assigned")) == 2)
+        answer.set()
+        await produce(broker, topic, [b"a"])
+        assert await member.read(1) == [b"a"]
+
+
+async def test_a_client_that_cannot_be_made_anew_is_tried_again(
+    broker: Broker, create_topic: CreateTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of secrets that is empty for a moment ends nothing: it is told, and reading goes on afterwards."""
+    topic = await create_topic()
+    async with Member(broker, topic) as member:
+        await member.opened()
+        with monkeypatch.context() as patch:
+            patch.setattr("consumer.kafka.source.AIOKafkaConsumer", _refuse)
+            await member.source.recreate()
+            await member.until(lambda: "connect: ValueError" in member.failures)
+            assert not member.source.is_joined
+        await produce(broker, topic, [b"a"])
+        assert await member.read(1) == [b"a"]
+
+
+async def test_a_client_that_cannot_be_made_at_all_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that is wrong from the first is an error, and no reason to wait."""
+    monkeypatch.setattr("consumer.kafka.source.AIOKafkaConsumer", _refuse)
+    member = Member(_Nowhere(), "t")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="password required"):
+        await member.source.start(member)
+
+
+def _refuse(**_options: Any) -> None:
+    raise ValueError("password required")
 
 
 async def test_it_can_be_stopped_while_no_broker_answers() -> None:
