@@ -58,6 +58,8 @@ class Reply:
 
     status: int
     body: dict[str, Any] | None
+    sent_at: float = 0.0
+    """Loop time at which the call went, however long it had waited."""
 
     def rows(self) -> list[dict[str, Any]]:
         """The records or per-record answers in `data`; empty for 204."""

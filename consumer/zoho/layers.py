@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from consumer.core.errors import HaltedError, NotWantedError, RefusedError, ThrottledError, TransientError
@@ -114,12 +115,13 @@ def limited(send: Send, turnstile: Turnstile, *, backoff: Backoff, random: Calla
 
 
 def wanted(send: Send) -> Send:
-    """Raises NotWantedError for a call that nobody wants any more by the time that it may go."""
+    """Raises NotWantedError for a call that nobody wants any more by the time that it may go; notes when it goes."""
 
     async def send_wanted(call: Call) -> Reply:
         if not call.is_wanted():
             raise NotWantedError
-        return await send(call)
+        sent_at = asyncio.get_running_loop().time()
+        return replace(await send(call), sent_at=sent_at)
 
     return send_wanted
 

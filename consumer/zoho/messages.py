@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consumer.core.model import Module
 from consumer.core.texts import clean, fit, fit_lines, one_line
@@ -107,12 +107,18 @@ async def read_existing(send: Send, module: str, ids: Sequence[str]) -> set[str]
     return existing
 
 
-async def upsert(
-    send: Send, module: str, rows: list[dict[str, Any]], *, triggers: tuple[str, ...] | None
-) -> list[RowAnswer]:
+class Sent(NamedTuple):
+    """What Zoho said to each row, and the loop time at which they were sent."""
+
+    answers: list[RowAnswer]
+    at: float
+
+
+async def upsert(send: Send, module: str, rows: list[dict[str, Any]], *, triggers: tuple[str, ...] | None) -> Sent:
     """Write up to 100 records by their unique Message_ID; repeating it changes nothing.  Raises SyncError."""
     options: dict[str, Any] = {"duplicate_check_fields": [UNIQUE_FIELD]}
     if triggers is not None:
         options["trigger"] = list(triggers)
     call = write_call(Operation.UPSERT_MESSAGES, f"/{module}/upsert", rows, **options)
-    return row_answers((await send(call)).rows(), expected=len(rows))
+    reply = await send(call)
+    return Sent(row_answers(reply.rows(), expected=len(rows)), reply.sent_at)

@@ -12,7 +12,7 @@ from consumer.core.errors import HaltedError, RefusedError, SyncError, Transient
 from consumer.core.model import Deferred, Delivered, NotePolicy, Stage
 from consumer.core.recent import Recent
 from consumer.zoho import notes
-from consumer.zoho.answers import RowAnswer, outcome_of, outcome_of_refusal
+from consumer.zoho.answers import TRIES_OF_UNKNOWN, RowAnswer, outcome_of
 from consumer.zoho.api import Operation
 from consumer.zoho.notes import Dialog, Standing, dialog_of
 from consumer.zoho.splitting import in_parts
@@ -48,10 +48,8 @@ class _NoteState(Enum):
 class _Owed:
     """A note that is to stand."""
 
-    writer: Delivery
-    """On whose record, and in whose words: one that is in hand, so that nobody else is at it."""
     owner: Delivery
-    """Whose message owes it; as a rule the writer's own."""
+    """Whose message owes it."""
     is_uncertain: bool
     """It may stand already, or come to stand."""
     is_others: bool = False
@@ -143,7 +141,7 @@ class NoteDesk:
     async def write(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
         """The notes that are owed for these deliveries; each of them has its message record."""
         if self._policy is NotePolicy.PER_MESSAGE:
-            return await self._write_checked([_Owed(item, item, self._is_uncertain(item)) for item in deliveries])
+            return await self._write_checked([_Owed(item, self._is_uncertain(item)) for item in deliveries])
         by_dialog: defaultdict[Dialog, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
             by_dialog[dialog_of(delivery)].append(delivery)
@@ -153,8 +151,8 @@ class NoteDesk:
 
     @staticmethod
     def _is_uncertain(delivery: Delivery) -> bool:
-        """Only who made the message knows without a look that it has no note yet."""
-        return not delivery.inserted or delivery.note_maybe
+        """Only who made the message knows without a look that it has no note yet, and not for ever."""
+        return not delivery.inserted or delivery.note_maybe or _came_late(delivery)
 
     async def _wait_for_others(self, dialogs: dict[Dialog, list[Delivery]]) -> None:
         """One decision in flight for a dialog."""
@@ -180,48 +178,52 @@ class NoteDesk:
         return outcomes
 
     async def _decide_undecided(self, undecided: dict[Dialog, list[Delivery]]) -> dict[int, StageOutcome]:
-        owners = await self._referee.owners(list(undecided)) if undecided else {}
-        owed: dict[Dialog, _Owed] = {}
-        for dialog, group in undecided.items():
-            owner = self._owner(dialog, group, owners)
-            replayed = next((delivery for delivery in group if delivery.record.is_replay()), None)
-            if owner is None and replayed is not None:
-                owed[dialog] = _Owed(replayed, replayed, is_uncertain=True, is_others=True)
-            elif owner is None:
-                self._remember(dialog, _NoteState.ELSEWHERE)
-            else:
-                is_stand_in = owner.event.message_id != owners.get(dialog)
-                is_uncertain = is_stand_in or dialog in self._maybe or self._is_uncertain(owner)
-                owed[dialog] = _Owed(_writer(owner, group), owner, is_uncertain)
+        owners = await self._owners(undecided) if undecided else {}
+        owed = {
+            dialog: note
+            for dialog, group in undecided.items()
+            if (note := self._owed(dialog, group, owners)) is not None
+        }
         written = await self._write_checked(list(owed.values()))
         outcomes: dict[int, StageOutcome] = {}
         for (dialog, note), outcome in zip(owed.items(), written, strict=True):
-            outcomes.update(self._dialog_outcomes(dialog, note, undecided[dialog], outcome))
+            self._learn(dialog, outcome)
+            outcomes[id(note.owner)] = outcome
         return outcomes
 
-    def _owner(self, dialog: Dialog, group: list[Delivery], owners: dict[Dialog, str]) -> Delivery | None:
-        """Who of ours owes the note; None when it is somebody else.  Without a referee's word, the first of ours."""
-        if dialog not in owners:
-            return group[0]
-        asking = {delivery.event.message_id: delivery for delivery in group}
-        return asking.get(owners[dialog]) or self._expected[dialog].get(owners[dialog])
+    async def _owners(self, undecided: dict[Dialog, list[Delivery]]) -> dict[Dialog, str]:
+        """An answer that nobody knows is none; but if there is never another one, the referee has no word."""
+        try:
+            return await self._referee.owners(list(undecided))
+        except RefusedError as error:
+            if any(_is_to_be_asked_again(error, item) for group in undecided.values() for item in group):
+                raise TransientError(error.code) from None
+            return {}
 
-    def _dialog_outcomes(
-        self, dialog: Dialog, note: _Owed, group: list[Delivery], outcome: StageOutcome
-    ) -> dict[int, StageOutcome]:
-        """A refusal is its owner's alone, who is told of it when its turn comes: only then is a dead letter due."""
+    def _owed(self, dialog: Dialog, group: list[Delivery], owners: dict[Dialog, str]) -> _Owed | None:
+        """The note, if one of these owes it; only that one waits for it.
+
+        An owner of ours that is at another stage is left alone: it has not been settled, so its turn will come.
+        """
+        owner = _owner(dialog, group, owners)
+        if owner is not None:
+            is_stand_in = dialog not in owners
+            return _Owed(owner, is_stand_in or dialog in self._maybe or self._is_uncertain(owner))
+        if owners[dialog] in self._expected[dialog]:
+            return None
+        replayed = next((delivery for delivery in group if delivery.record.is_replay()), None)
+        if replayed is not None:
+            return _Owed(replayed, is_uncertain=True, is_others=True)
+        self._remember(dialog, _NoteState.ELSEWHERE)
+        return None
+
+    def _learn(self, dialog: Dialog, outcome: StageOutcome) -> None:
         if isinstance(outcome, Deferred):
             if outcome.wrote_maybe:
                 self._maybe.add(dialog)
-            return {id(delivery): outcome for delivery in group}
+            return
         self._maybe.discard(dialog)
-        if isinstance(outcome, Delivered):
-            self._remember(dialog, _NoteState.STANDS)
-            return {}
-        if note.writer is not note.owner:
-            return {}
-        self._remember(dialog, _NoteState.ELSEWHERE)
-        return {id(note.owner): outcome}
+        self._remember(dialog, _NoteState.STANDS if isinstance(outcome, Delivered) else _NoteState.ELSEWHERE)
 
     def _remember(self, dialog: Dialog, state: _NoteState) -> None:
         self._notes.put(dialog, state)
@@ -232,23 +234,23 @@ class NoteDesk:
         Somebody else may be at the same note: of two made in the same moment the younger is taken back.  That goes
         for a note, too, that was certain when it was sent, but came so late that strangers had stopped waiting for it.
         """
-        looks = await self._look([note.writer for note in owed if note.is_uncertain])
+        looks = await self._look([note.owner for note in owed if note.is_uncertain])
         outcomes = {key: outcome for key, look in looks.items() if (outcome := look.outcome_before()) is not None}
-        outcomes.update(self._not_yet([note for note in owed if id(note.writer) not in outcomes]))
-        missing = [note for note in owed if id(note.writer) not in outcomes]
-        writers = [note.writer for note in missing]
-        if writers:
-            outcomes.update(zip(map(id, writers), await self._create(writers), strict=True))
-        doubted = [note.writer for note in missing if note.is_uncertain or _came_late(note.owner)]
-        made = [writer for writer in doubted if outcomes[id(writer)] == Delivered()]
+        outcomes.update(self._not_yet([note for note in owed if id(note.owner) not in outcomes]))
+        missing = [note for note in owed if id(note.owner) not in outcomes]
+        owners = [note.owner for note in missing]
+        if owners:
+            outcomes.update(zip(map(id, owners), await self._create(owners), strict=True))
+        doubted = [note.owner for note in missing if note.is_uncertain or _came_late(note.owner)]
+        made = [owner for owner in doubted if outcomes[id(owner)] == Delivered()]
         outcomes.update({key: look.outcome_after() for key, look in (await self._look(made)).items()})
-        return [outcomes[id(note.writer)] for note in owed]
+        return [outcomes[id(note.owner)] for note in owed]
 
     def _not_yet(self, owed: list[_Owed]) -> dict[int, StageOutcome]:
         """Notes whose creation may still be on its way, and must not be repeated yet."""
         now = _now()
         self._quiet = {marker: until for marker, until in self._quiet.items() if until > now}
-        waits = {id(note.writer): self._uncertain_s(note, now) for note in owed}
+        waits = {id(note.owner): self._uncertain_s(note, now) for note in owed}
         return {
             key: Deferred("NOTE_UNCERTAIN", wrote_maybe=True, halted=True, retry_after_s=wait_s)
             for key, wait_s in waits.items()
@@ -275,7 +277,10 @@ class NoteDesk:
         looks: dict[int, _Look] = {}
         for delivery in deliveries:
             notes_there = found[delivery.parent] if delivery.parent is not None else {}
-            if isinstance(notes_there, SyncError):
+            if isinstance(notes_there, RefusedError):
+                is_open = _is_to_be_asked_again(notes_there, delivery)
+                looks[id(delivery)] = _Look(error=TransientError(notes_there.code) if is_open else None)
+            elif isinstance(notes_there, SyncError):
                 looks[id(delivery)] = _Look(error=notes_there)
             else:
                 looks[id(delivery)] = await self._without_twins(notes_there.get(self._marker(delivery)))
@@ -284,8 +289,6 @@ class NoteDesk:
     async def _notes_on(self, parent: Parent, markers: set[str]) -> dict[str, Standing] | SyncError:
         try:
             return await notes.standing(self._send, parent, markers)
-        except RefusedError:
-            return {}
         except SyncError as error:
             return error
 
@@ -319,7 +322,7 @@ class NoteDesk:
         outcomes = await in_parts(
             deliveries,
             self._create_part,
-            alone=lambda delivery, error: outcome_of_refusal(error, Stage.NOTE, attempts=delivery.attempts),
+            alone=lambda delivery, error: self._verdicts.refused(delivery, error, Stage.NOTE),
             hold=lambda error: self._verdicts.hold(Operation.CREATE_NOTES, error.code),
         )
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
@@ -353,9 +356,16 @@ class NoteDesk:
         )
 
 
-def _writer(owner: Delivery, group: list[Delivery]) -> Delivery:
-    """The owner itself when it is in hand; else one of the same person: elsewhere somebody may be at the owner."""
-    return min(group, key=lambda delivery: (delivery is not owner, delivery.phone != owner.phone))
+def _owner(dialog: Dialog, group: list[Delivery], owners: dict[Dialog, str]) -> Delivery | None:
+    """Who of these owes the note; None when it is somebody else.  Without a referee's word, the first of them."""
+    if dialog not in owners:
+        return group[0]
+    return next((delivery for delivery in group if delivery.event.message_id == owners[dialog]), None)
+
+
+def _is_to_be_asked_again(error: RefusedError, delivery: Delivery) -> bool:
+    """A look-up that was refused for a reason in no table has not said that there is nothing."""
+    return error.is_unknown and delivery.attempts < TRIES_OF_UNKNOWN
 
 
 def _came_late(delivery: Delivery) -> bool:

@@ -188,7 +188,7 @@ class DialogReferee:
     async def owners(self, dialogs: Sequence[Dialog]) -> dict[Dialog, str]:
         """The message id of the oldest record of each dialog; dialogs that cannot be asked for are left out.
 
-        Raises SyncError when Zoho cannot be asked now.
+        Raises SyncError when Zoho cannot be asked now, RefusedError when it gave an answer that nobody knows.
         """
         named = [dialog for dialog in dialogs if dialog.id is not None and coql.is_plain(dialog.id)]
         bare = [dialog for dialog in dialogs if dialog.id is None]
@@ -221,6 +221,8 @@ class DialogReferee:
         text = f"select {columns} from {self._module} where {where} order by id asc limit 0, {limit}"  # noqa: S608
         try:
             reply = await self._send(coql.query_call(Operation.FIND_MESSAGES, text, limit=limit))
-        except RefusedError:
+        except RefusedError as error:
+            if error.is_unknown:
+                raise
             return [], False
         return reply.rows(), reply.has_more()

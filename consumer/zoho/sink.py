@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from consumer.core.errors import RefusedError, SyncError
 from consumer.core.model import Deferred, Delivered, Module, NotePolicy, Parent, Rejected, Stage
 from consumer.zoho import messages
-from consumer.zoho.answers import TRIES_OF_UNKNOWN, RowAnswer, outcome_of, outcome_of_refusal
+from consumer.zoho.answers import TRIES_OF_UNKNOWN, RowAnswer, outcome_of
 from consumer.zoho.api import Halt, Operation, halt_nothing
 from consumer.zoho.note_desk import NoteDesk
 from consumer.zoho.people import LATE_EFFECT_S
@@ -113,23 +114,28 @@ class ZohoSink:
         return await in_parts(
             deliveries,
             self._upsert_part,
-            alone=lambda delivery, error: outcome_of_refusal(error, Stage.MESSAGE, attempts=delivery.attempts),
+            alone=lambda delivery, error: self._verdicts.refused(delivery, error, Stage.MESSAGE),
             hold=lambda error: self._verdicts.hold(Operation.UPSERT_MESSAGES, error.code),
         )
 
     async def _upsert_part(self, deliveries: Sequence[Delivery]) -> list[StageOutcome]:
         rows = [messages.row_of(delivery, self._module, self._schema) for delivery in deliveries]
         try:
-            answers = await messages.upsert(self._send, self._module, rows, triggers=self._triggers)
+            sent = await messages.upsert(self._send, self._module, rows, triggers=self._triggers)
         except RefusedError:
             raise
         except SyncError as error:
             return [outcome_of_error(error, Stage.MESSAGE)] * len(deliveries)
-        return self._verdicts.judged(Operation.UPSERT_MESSAGES, deliveries, rows, answers, self._message_outcome)
+        judge = partial(self._message_outcome, sent.at)
+        return self._verdicts.judged(Operation.UPSERT_MESSAGES, deliveries, rows, sent.answers, judge)
 
-    def _message_outcome(self, delivery: Delivery, row: dict[str, Any], answer: RowAnswer) -> StageOutcome:
+    def _message_outcome(
+        self, sent_at: float, delivery: Delivery, row: dict[str, Any], answer: RowAnswer
+    ) -> StageOutcome:
+        """A record of ours stands, for whoever looks, from when it was sent; a stranger's, for us, from now on."""
         if answer.is_ok or (answer.code == "DUPLICATE_DATA" and answer.field == messages.UNIQUE_FIELD):
-            delivery.stands(is_ours=answer.is_ok and answer.action == "insert", now=_now())
+            is_ours = answer.is_ok and answer.action == "insert"
+            delivery.stands(is_ours=is_ours, now=sent_at if is_ours else _now())
             return Delivered()
         if answer.code == "DUPLICATE_DATA" and answer.field is None and delivery.attempts < TRIES_OF_UNKNOWN:
             return Deferred(answer.code, wrote_maybe=True)

@@ -8,7 +8,7 @@ from consumer.core.errors import NotWantedError, RefusedError, SyncError, Transi
 from consumer.core.model import Deferred, Delivered, Rejected, Stage
 from consumer.core.texts import units
 from consumer.zoho import messages
-from consumer.zoho.answers import UNKNOWN_ADVICE, Kind, RowAnswer, is_fault_of_ours
+from consumer.zoho.answers import UNKNOWN_ADVICE, Kind, RowAnswer, is_fault_of_ours, outcome_of_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +58,12 @@ class Verdicts:
         self._on_halted(operation, code, UNKNOWN_ADVICE)
         return Deferred(code, wrote_maybe=True, halted=True)
 
+    def refused(self, delivery: Delivery, error: RefusedError, stage: Stage) -> Rejected | Deferred:
+        """What becomes of the one message of a call that was refused as a whole."""
+        is_lost = error.field in _LOOKUP_FIELDS and not error.is_unknown
+        stale = self._stale(delivery) if is_lost else None
+        return stale or outcome_of_refusal(error, stage, attempts=delivery.attempts)
+
     def judged(
         self,
         operation: Operation,
@@ -78,7 +84,10 @@ class Verdicts:
 
         What is remembered instead may be as old: a person can lose one record after the other.
         """
-        if delivery.stale_parents >= _LOST_PARENTS or delivery.parent is None or not _is_lost_link(answer):
+        return self._stale(delivery) if _is_lost_link(answer) else None
+
+    def _stale(self, delivery: Delivery) -> Deferred | None:
+        if delivery.stale_parents >= _LOST_PARENTS or delivery.parent is None:
             return None
         delivery.stale_parents += 1
         self._people.doubt(self._phones.person(delivery.phone, delivery.event.contact_name), delivery.parent)

@@ -337,14 +337,12 @@ class Oracle:
         )
 
     def _has_moved(self, rows: list[Any]) -> bool:
-        """They hang on different records, of which a user made one meanwhile, or turned one into another."""
-        parents = {str(row.values["Parent_Id"]) for row in rows}
-        return len(parents) == len(rows) and any(map(self._is_of_a_user, parents))
-
-    def _is_of_a_user(self, record_id: str) -> bool:
-        made = self._create_effect(record_id)
-        changed = (effect for effect in self.engine.journal.effects if effect.record_id == record_id)
-        return (not made.call and made.at_s > self.began_s) or any(effect.row.is_converted for effect in changed)
+        """They were made on different records, of which a user made or changed one meanwhile."""
+        parents = {str(self._create_effect(row.id).row.values["Parent_Id"]) for row in rows}
+        return len(parents) == len(rows) and any(
+            not effect.call and effect.record_id in parents and effect.at_s > self.began_s
+            for effect in self.engine.journal.effects
+        )
 
     def _create_effect(self, record_id: str) -> Effect:
         effects = self.engine.journal.effects
@@ -426,11 +424,14 @@ class Oracle:
             self.violations.append(f"person {person} {len(rows)} times: {[self._made(row.id) for row in rows]}")
 
     def _is_hidden(self, rows: list[Any], made: list[Any]) -> bool:
-        """A user made a record while we looked and created, or in a form that the search index did not show yet."""
+        """A user made or changed a record of the person while we looked and created: the search lags behind."""
         lag_s = max(USER_RACE_S, self.engine.config.search_lag_s[1])
-        theirs = [row for row in rows if row not in made]
         created_at_s = max(self._create_effect(row.id).at_s for row in made)
-        return any(created_at_s - lag_s < row.modified_at_s <= created_at_s for row in theirs)
+        ids = {row.id for row in rows}
+        return any(
+            not effect.call and effect.record_id in ids and created_at_s - lag_s < effect.at_s <= created_at_s
+            for effect in self.engine.journal.effects
+        )
 
     def _judge_limits(self) -> None:
         """Calls in flight, and refreshes, of each process."""

@@ -468,8 +468,8 @@ def test_a_parent_that_goes_between_message_and_note_is_looked_up_again(step: st
     run(scenario())
 
 
-def test_who_writes_for_another_leaves_its_delivery_alone() -> None:
-    """The dialog's oldest message may be at another stage, and its record in the middle of being written."""
+def test_the_note_of_a_dialog_waits_for_its_oldest_message() -> None:
+    """It may be at another stage, in the middle of being written: it is left alone, and others do not wait for it."""
 
     async def scenario() -> None:
         world = World()
@@ -481,11 +481,105 @@ def test_who_writes_for_another_leaves_its_delivery_alone() -> None:
         before = oldest.parent
         assert before is not None
         world.step("delete", module="Leads", record_id=before.id)
-        [outcome] = await client.sink.write_notes([other])
-        assert isinstance(outcome, Deferred)
-        assert (oldest.parent, other.parent) == (before, None)
-        assert await client.deliver(items) == [Delivered(), Delivered()]
+        assert await client.sink.write_notes([other]) == [Delivered()]
+        assert (oldest.parent, world.dump("Notes")) == (before, [])
+        assert await client.deliver([oldest]) == [Delivered()]
+        [note] = world.dump("Notes")
+        [lead] = world.dump("Leads")
+        assert note["Parent_Id"]["id"] == lead["id"] != before.id
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", list(NotePolicy))
+@pytest.mark.parametrize(("message_s", "note_s"), [(45.0, 0.0), (18.0, 15.0)])
+def test_a_message_whose_answer_came_late_is_not_certain_to_have_no_note(
+    policy: NotePolicy, message_s: float, note_s: float
+) -> None:
+    """Others saw its record long before its maker knew of it, and have stopped waiting for the note."""
+
+    async def scenario() -> None:
+        world = World()
+        slow, other = Client(world, note_policy=policy), Client(world, note_policy=policy)
+        for client in (slow, other):
+            await client.parent(number(1))
+        world.fault(Slow(extra_s=message_s), operation="records.upsert", module="Messages")
+        world.fault(Slow(extra_s=note_s), operation="notes.create")
+        delivering = asyncio.create_task(slow.deliver(dialog(1, number(1))))
+        await asyncio.sleep(2)
+        await asyncio.gather(delivering, other.deliver(redelivered(dialog(1, number(1)))))
+        await asyncio.sleep(100)
         assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
+def test_a_dialog_of_two_numbers_has_one_note_after_a_crash() -> None:
+    """On the record of whoever wrote first, whichever message came to its note first."""
+
+    async def scenario() -> None:
+        world = World()
+        items = [delivery(f"m{index}", number(index), dialog_id="d") for index in range(2)]
+        before = Client(world)
+        for item in items:
+            item.parent = await before.parent(item.phone)
+            await before.sink.write_messages([item])
+        await before.sink.write_notes(items[1:])
+        await before.sink.write_notes(items[:1])
+        again = [delivery(f"m{index}", number(index), dialog_id="d") for index in range(2)]
+        await Client(world).deliver(redelivered(again))
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
+def test_a_newer_message_does_not_write_what_a_stranger_is_at() -> None:
+    """The oldest one is still being looked for, and with it who made it."""
+
+    async def scenario() -> None:
+        world = World({"effect_at": "finish"})
+        first, second = Client(world), Client(world)
+        await second.parent(number(1))
+        world.fault(Slow(extra_s=10.0), operation="notes.create")
+        at_first = asyncio.create_task(first.deliver(dialog(1, number(1))))
+        while not world.operations()["notes.create"]:
+            await asyncio.sleep(0.1)
+        world.fault(Slow(extra_s=5.0), operation="coql", predicate=lambda call: "Message_ID in" in str(call.payload))
+        at_second = asyncio.create_task(second.deliver(redelivered(dialog(1, number(1)))))
+        await asyncio.sleep(0.1)
+        await asyncio.gather(at_first, at_second, second.deliver([delivery("newer", number(1))]))
+        assert len(world.dump("Notes")) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_look_that_is_refused_for_an_unknown_reason_has_not_found_nothing(policy: NotePolicy, status: int) -> None:
+    """It is asked again, a few times."""
+
+    async def scenario() -> None:
+        world = World()
+        await Client(world, note_policy=policy).deliver(dialog(1, number(1)))
+        refused = world.fault(Answer(status=status, body="<html>"), operation="notes.list_related", times=3)
+        client = Client(world, note_policy=policy)
+        assert await client.deliver([replayed(item) for item in dialog(1, number(1))]) == [Delivered()]
+        assert (refused.fired, len(world.dump("Notes"))) == (3, 1)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("operation", "field"), [("notes.create", "Parent_Id"), ("records.upsert", "Lead")])
+def test_a_lost_lead_that_zoho_tells_of_the_whole_call_is_looked_up_again(operation: str, field: str) -> None:
+    """Where it stands in the answer makes no difference to the message."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        await client.parent(number(1))
+        body = {"code": "INVALID_DATA", "details": {"api_name": field}, "message": "", "status": "error"}
+        world.fault(Answer(status=400, body=body), operation=operation)
+        assert await client.deliver(dialog(1, number(1))) == [Delivered()]
 
     run(scenario())
 
