@@ -186,8 +186,8 @@ async def group_offsets(connection: KafkaConnection, group_id: str, spans: Spans
 async def scan(consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, Span]) -> AsyncGenerator[list[Record], None]:
     """All records of the spans, partitions side by side, each in order.
 
-    Ends where the spans end, and also when nothing comes for ten seconds: at the end of a partition there may be
-    marks of transactions, which are no records.
+    Ends where the spans end, and also when the brokers have nothing more for ten seconds: at the end of a partition
+    there may be marks of transactions, which are no records.  Raises OperationError when they do not answer so long.
     """
     open_spans = {tp: span for tp, span in spans.items() if span.size}
     if not open_spans:
@@ -195,13 +195,22 @@ async def scan(consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, Span])
     consumer.assign([_kafka(tp) for tp in open_spans])
     for tp, span in open_spans.items():
         consumer.seek(_kafka(tp), span.start)
-    idle_until = asyncio.get_running_loop().time() + _IDLE_S
-    while open_spans and asyncio.get_running_loop().time() < idle_until:
+    loop = asyncio.get_running_loop()
+    idle_until, answered = loop.time() + _IDLE_S, _answered(consumer, open_spans)
+    while open_spans and loop.time() < idle_until:
         records = await _poll(consumer, open_spans)
         if records:
             yield records
-            idle_until = asyncio.get_running_loop().time() + _IDLE_S
+            idle_until, answered = loop.time() + _IDLE_S, _answered(consumer, open_spans)
         await _close_finished(consumer, open_spans)
+    silent = _answered(consumer, open_spans).items() & answered.items()
+    if silent:
+        raise OperationError("kafka.no_answer", topic=min(silent)[0].topic)
+
+
+def _answered(consumer: AIOKafkaConsumer, open_spans: Spans) -> dict[TopicPartition, int | None]:
+    """When a fetch was last answered, with records or without."""
+    return {tp: consumer.last_poll_timestamp(_kafka(tp)) for tp in open_spans}
 
 
 async def _poll(consumer: AIOKafkaConsumer, open_spans: Spans) -> list[Record]:

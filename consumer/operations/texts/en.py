@@ -40,6 +40,11 @@ TEXTS: dict[str, Text] = {
         "The Kafka user of this service may not do this.",
         "Ask Kafka's administrator for the rights in docs/setup.en.md, section “Kafka”.",
     ),
+    "kafka.no_answer": Text(
+        "Kafka stopped answering while {topic} was being read.",
+        "What is there is not known as a whole; what was done so far stands.",
+        "Run `zoho-sync doctor`, and try again when the brokers are well.",
+    ),
     "kafka.no_topic": Text(
         "There is no topic {topic}, or the Kafka user may not see it.",
         "",
