@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from consumer.web.texts import LANGUAGES, teller
 from consumer.web.view import ReplayStep, UnavailableError
 
 if TYPE_CHECKING:
@@ -78,9 +79,17 @@ class Replays:
         except UnavailableError as error:
             job.problem = error.texts
             job.state = JobState.BROKEN
+        except Exception as error:  # noqa: BLE001 - nobody else hears of it, and the page would say for ever that it runs
+            job.problem = _fault(error)
+            job.state = JobState.BROKEN
 
     async def close(self) -> None:
         """Stop at once."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
+
+
+def _fault(error: Exception) -> dict[str, str]:
+    """Only its kind: the text of an exception may hold anything."""
+    return {language: teller(language)("job.fault", error=type(error).__name__) for language in LANGUAGES}

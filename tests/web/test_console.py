@@ -273,6 +273,24 @@ async def test_unreachable_brokers_are_a_sentence(site: Site) -> None:
     assert "Stopped: No brokers." in (await _when_over(site, started.location)).text
 
 
+async def test_a_replay_that_fails_otherwise_ends_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of our own ends the job and is told by its code, without the text; the next one may begin."""
+
+    async def fail(*_args: object, **_how: object) -> None:
+        raise ValueError("+4915112345678")
+
+    site.view.letters.append(letter(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(site.view, "replay", fail)
+        started = await site.post("/dead-letters/replay", data={}, headers=BEARER)
+        page = await _when_over(site, started.location)
+    assert "Stopped: REPLAY_FAILED" in page.text
+    assert "ValueError" in page.text
+    assert "4915112345678" not in page.text
+    again = await site.post("/dead-letters/replay", data={}, headers=BEARER)
+    assert "Done." in (await _when_over(site, again.location)).text
+
+
 async def _when_over(site: Site, path: str) -> Answer:
     while "/cancel" in (page := await site.get(path, headers=BEARER)).text:
         await asyncio.sleep(0)
