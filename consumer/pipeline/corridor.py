@@ -268,12 +268,13 @@ class Pipeline:
         self._settle(ack)
 
     def _route(self, delivery: Delivery) -> None:
-        """To the first stage that is not done."""
+        """To the first stage that is not done; with another parent than before, its message is linked anew."""
+        is_linked = delivery.stage is Stage.NOTE and delivery.parent is not None
         delivery.parent = delivery.parent or self._sink.parent_of(delivery.phone)
         if delivery.parent is None:
             self._enter(delivery, Stage.LEAD)
         else:
-            self._enter(delivery, Stage.NOTE if delivery.stage is Stage.NOTE else Stage.MESSAGE)
+            self._enter(delivery, Stage.NOTE if is_linked else Stage.MESSAGE)
 
     def _enter(self, delivery: Delivery, stage: Stage) -> None:
         if delivery.stage is not stage:

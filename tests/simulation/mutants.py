@@ -139,7 +139,7 @@ def _no_referee(monkeypatch: pytest.MonkeyPatch) -> None:
         return dict.fromkeys(dialogs, "")
 
     monkeypatch.setattr(DialogReferee, "owners", owners)
-    monkeypatch.setattr(NoteDesk, "_owner", lambda _self, dialog, group, owners: _named(dialog, group, owners))
+    monkeypatch.setattr(note_desk, "_owner", _named)
 
 
 def _named(dialog: Any, group: list[Delivery], owners: dict[Any, str]) -> Delivery:
