@@ -43,7 +43,7 @@ class Corridor:
 
 @pytest.mark.parametrize("policy", list(NotePolicy))
 def test_each_message_follows_its_note_to_the_new_lead(policy: NotePolicy) -> None:
-    """The lead goes when both messages stand and their notes do not; one of them finds the new lead before the other."""
+    """The lead goes before the notes stand; one of the messages finds the new lead before the other does."""
 
     async def scenario() -> None:
         world = World({"latency_median_s": 0.1})
