@@ -29,6 +29,7 @@ from consumer.core.recent import Recent
 from consumer.core.texts import fit, one_line, units
 from consumer.zoho import composite, coql
 from consumer.zoho.answers import (
+    TRIES_OF_UNKNOWN,
     UNKNOWN_ADVICE,
     RowAnswer,
     is_fault_of_ours,
@@ -57,6 +58,8 @@ _CONVERTED = ("converted", "both")
 _STALE_S = 2.0
 """A directory that took longer to read leaves time for somebody else to create the people: they are looked up again."""
 _LOOK_AGAIN_S = 5.0
+_REST_S = 60.0
+"""A twin that could not be deleted is its own person's task; only when nobody asks for so long it is others'."""
 LATE_EFFECT_S = 65.0
 """How long after a lost answer a write may still take effect when nothing tells (a gateway's patience is a minute)."""
 _NO_LOOK_UP = "Zoho refuses the look-up by phone: see `zoho-sync doctor`."
@@ -75,7 +78,7 @@ class PeopleObserver(Protocol):
         """Several records hold one number."""
 
     def lead_withdrawn(self, lead_id: str, kept_id: str, *, is_deleted: bool) -> None:
-        """Two processes created one person; the younger lead was taken back."""
+        """Two processes created one person; the younger lead was taken back, unless it could not be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,10 @@ class People:
         """People whose creation went unanswered, and the loop time until which it may still take effect."""
         self._unsettled: dict[str, tuple[Person, Parent]] = {}
         """Leads that we made, and nobody has looked yet whether somebody else made one too."""
-        self._tries: Counter[str] = Counter()
+        self._resting: dict[str, float] = {}
+        """Twins that could not be deleted, and the loop time from which batches of others try it, too."""
+        self._tries: Counter[tuple[Operation, str]] = Counter()
+        """What failed for one person in a way that may be for good."""
         self._known: Recent[str, Parent] = Recent(_REMEMBERED)
         self._pending: dict[str, asyncio.Future[Found]] = {}
         self._most_were_new = False
@@ -249,13 +255,10 @@ class People:
         results: dict[str, Found] = {}
         try:
             await self._find_or_create(list(fresh.values()), results)
-        except TransientError as error:
-            self._fill(fresh, results, Deferred(error.code, retry_after_s=error.retry_after_s))
-        except HaltedError as error:
-            self._fill(fresh, results, Deferred(error.code, halted=True))
         except SyncError as error:
-            self._on_halted(Operation.FIND_PEOPLE, error.code, _NO_LOOK_UP)
-            self._fill(fresh, results, Deferred(error.code, halted=True))
+            if not isinstance(error, (TransientError, HaltedError)):
+                self._on_halted(Operation.FIND_PEOPLE, error.code, _NO_LOOK_UP)
+            self._fill(fresh, results, _put_off(error))
         finally:
             self._fill(fresh, results, Deferred("INTERRUPTED"))
             for key, result in results.items():
@@ -277,8 +280,14 @@ class People:
 
     def _clear(self, key: str) -> None:
         self._doubted.discard(key)
-        for memory in (self._uncertain, self._tries):
-            memory.pop(key, None)
+        self._uncertain.pop(key, None)
+        for operation in (Operation.CREATE_LEADS, Operation.DELETE_LEADS):
+            self._tries.pop((operation, key), None)
+
+    def _tried(self, operation: Operation, key: str) -> int:
+        """How often it has failed now."""
+        self._tries[operation, key] += 1
+        return self._tries[operation, key]
 
     async def _find_or_create(self, people: list[Person], results: dict[str, Found]) -> None:
         """Fills `results` as it goes, so that what is found stays found when a later call fails."""
@@ -296,7 +305,11 @@ class People:
         for part in coql.chunks(missing):
             results.update(await self._create(part))
         # Twins for whom nobody asks any more, since their messages were taken away: last, so that they hold up no one.
-        await self._settle([key for key in self._unsettled if key not in self._pending])
+        await self._settle(self._left_alone())
+
+    def _left_alone(self) -> list[str]:
+        now = asyncio.get_running_loop().time()
+        return [key for key in self._unsettled if key not in self._pending and self._resting.get(key, now) <= now]
 
     def _not_yet(self, people: list[Person]) -> dict[str, Found]:
         """Whose creation may still be on its way, and must not be repeated yet."""
@@ -573,8 +586,7 @@ class People:
         return Deferred(answer.code, halted=True)
 
     def _alone(self, person: Person, error: RefusedError) -> Found:
-        self._tries[person.key] += 1
-        return outcome_of_refusal(error, Stage.LEAD, attempts=self._tries[person.key])
+        return outcome_of_refusal(error, Stage.LEAD, attempts=self._tried(Operation.CREATE_LEADS, person.key))
 
     def _hold(self, error: RefusedError) -> Found:
         self._on_halted(Operation.CREATE_LEADS, error.code, _NO_LEADS)
@@ -597,8 +609,7 @@ class People:
             return await self._duplicate(person, answer)
         if self._is_name_too_long(person, answer):
             return Deferred("LENGTH_LEARNED")
-        self._tries[person.key] += 1
-        return outcome_of(answer, Stage.LEAD, attempts=self._tries[person.key])
+        return outcome_of(answer, Stage.LEAD, attempts=self._tried(Operation.CREATE_LEADS, person.key))
 
     def _is_name_too_long(self, person: Person, answer: RowAnswer) -> bool:
         """The organisation's field is shorter than we could know: from now on the name is cut to it."""
@@ -619,22 +630,35 @@ class People:
         return (await self._parent_of_row(module, row) if row else None) or named
 
     async def _settle(self, keys: Sequence[str]) -> dict[str, Found]:
-        """See whether somebody else created one of these people in the same moment."""
+        """See whether somebody else created one of these people in the same moment.
+
+        Who cannot be settled now is put off, and holds up nobody else.
+        """
         if not keys:
             return {}
         made = {key: self._unsettled[key] for key in keys}
-        phones = list({variant for person, _ in made.values() for variant in variants(person.phone)})
-        rows = await self._leads_with(phones)
-        hits = self._hits([person for person, _ in made.values()], [(Module.LEADS, row) for row in rows])
-        settled: dict[str, Found] = {}
-        for key, (_, ours) in made.items():
-            leads = {lead.id: (age_of(row), lead) for _, row in hits.get(key, []) if (lead := _lead_of(row))}
-            own_age = leads[ours.id][0] if ours.id in leads else _NEWEST
-            older = sorted((pair for pair in leads.values() if pair[0] < own_age), key=lambda pair: pair[0])
-            kept = await self._first_living([lead for _, lead in older])
-            settled[key] = await self._withdraw(ours, kept) if kept else ours
-            self._unsettled.pop(key, None)
-        return settled
+        people = [person for person, _ in made.values()]
+        try:
+            rows = await self._leads_with(list({variant for person in people for variant in variants(person.phone)}))
+        except TransientError as error:
+            return dict.fromkeys(keys, _put_off(error))
+        hits = self._hits(people, [(Module.LEADS, row) for row in rows])
+        settled = await all_of(
+            self._settle_one(key, ours, [row for _, row in hits.get(key, [])]) for key, (_, ours) in made.items()
+        )
+        return dict(zip(made, settled, strict=True))
+
+    async def _settle_one(self, key: str, ours: Parent, rows: list[dict[str, Any]]) -> Found:
+        try:
+            kept = await self._first_living(_older(ours, rows))
+            if kept:
+                await self._withdraw(key, ours, kept)
+        except TransientError as error:
+            self._resting[key] = asyncio.get_running_loop().time() + _REST_S
+            return _put_off(error)
+        for memory in (self._unsettled, self._resting):
+            memory.pop(key, None)
+        return kept or ours
 
     async def _leads_with(self, phones: list[str]) -> list[dict[str, Any]]:
         """Leads with these numbers, and when they were created where Zoho tells."""
@@ -655,15 +679,19 @@ class People:
                 return lead
         return None
 
-    async def _withdraw(self, ours: Parent, kept: Parent) -> Found:
+    async def _withdraw(self, key: str, ours: Parent, kept: Parent) -> None:
         """Take back the lead that we made a moment ago: nothing points at it yet.  A repeated deletion does no harm.
 
-        Raises what will pass, so that it is tried again; a right or scope that is missing leaves the lead, and is told.
+        Raises what may pass, a few times, so that it is tried again; a lead that cannot be deleted stays, and is told.
         """
         call = Call(Operation.DELETE_LEADS, "DELETE", f"/{Module.LEADS}/{ours.id}", is_optional=True)
         try:
             await self._send(call)
             is_deleted = True
+        except TransientError:
+            if self._tried(Operation.DELETE_LEADS, key) < TRIES_OF_UNKNOWN:
+                raise
+            is_deleted = False
         except RefusedError:
             is_deleted = not await self._read(ours)
         except HaltedError as error:
@@ -671,7 +699,20 @@ class People:
                 raise
             is_deleted = False
         self._observer.lead_withdrawn(ours.id, kept.id, is_deleted=is_deleted)
-        return kept
+
+
+def _put_off(error: SyncError) -> Deferred:
+    """What a call that failed means for a person: later, and not before somebody removed the cause of a halt."""
+    if isinstance(error, TransientError):
+        return Deferred(error.code, retry_after_s=error.retry_after_s)
+    return Deferred(error.code, halted=True)
+
+
+def _older(ours: Parent, rows: list[dict[str, Any]]) -> list[Parent]:
+    """The leads among these rows that are older than ours, oldest first."""
+    leads = {lead.id: (age_of(row), lead) for row in rows if (lead := _lead_of(row))}
+    own_age = leads[ours.id][0] if ours.id in leads else _NEWEST
+    return [lead for age, lead in sorted(leads.values(), key=lambda pair: pair[0]) if age < own_age]
 
 
 def _where(criteria: list[str]) -> str:
