@@ -514,18 +514,21 @@ class KafkaSource:
     # -- committing ---------------------------------------------------------------------------------------------
 
     async def commit(self, offsets: Mapping[TopicPartition, int], *, is_clean: bool) -> None:
-        """See `RecordSource.commit`."""
+        """See `RecordSource.commit`.  What is ours is stored also when the rest is lost; it may be stored again."""
         async with self._commit_lock:
             consumer = self._consumer
-            if consumer is None or not offsets.keys() <= self.assignment() & self._positions.keys():
+            ours = {tp: offsets[tp] for tp in offsets.keys() & self.assignment() & self._positions.keys()}
+            if consumer is None or not ours:
                 raise CommitLostError("PARTITION_LOST")
             try:
-                await self._commit(consumer, offsets, is_clean=is_clean)
+                await self._commit(consumer, ours, is_clean=is_clean)
             except (CommitFailedError, IllegalStateError):
                 raise CommitLostError("COMMIT_REFUSED") from None
             except (KafkaError, TimeoutError) as error:
                 self._observer.kafka_failed("commit", error)
                 raise TransientError(type(error).__name__) from None
+            if len(ours) < len(offsets):
+                raise CommitLostError("PARTITION_LOST")
 
     async def _commit(
         self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int], *, is_clean: bool

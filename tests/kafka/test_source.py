@@ -84,12 +84,17 @@ async def test_without_room_it_stays_and_loses_nothing(
 
 
 async def test_a_commit_for_a_partition_of_others_is_refused(broker: Broker, create_topic: CreateTopic) -> None:
-    """What is not ours cannot be committed, and the stored offset stays."""
+    """What is not ours cannot be committed; what is ours can be in the same breath."""
     topic = await create_topic()
+    await produce(broker, topic, [b"a"])
     async with Member(broker, topic) as member:
-        await member.opened()
+        await member.read(1)
         with pytest.raises(CommitLostError):
             await member.source.commit({TopicPartition(topic, 7): 3}, is_clean=False)
+        assert await stored_offset(broker, topic) == 0
+        with pytest.raises(CommitLostError):
+            await member.source.commit({TopicPartition(topic, 7): 3, TopicPartition(topic, 0): 1}, is_clean=False)
+        assert await stored_offset(broker, topic) == 1
 
 
 async def test_lag_counts_what_is_not_read(broker: Broker, create_topic: CreateTopic) -> None:
