@@ -26,12 +26,18 @@ class UnreadableError(Exception):
         self.kafka_tp = kafka_tp
 
 
+class OutdatedError(Exception):
+    """Partitions changed hands while the call was under way: what it brought is of no assignment that still counts."""
+
+
 class Reader:
     """Reads with one client; another client gets another reader."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[_Batches] | None = None
         self._trouble: Exception | None = None
+        self._epoch = 0
+        """In which the call under way was begun."""
         self._turn = 0
         self.careful_until = 0.0
         """Until then, each partition is asked for one record at a time and only one is waited for: so that a failure
@@ -43,20 +49,25 @@ class Reader:
         return asyncio.get_running_loop().time() < self.careful_until
 
     async def read(
-        self, consumer: AIOKafkaConsumer, *, max_records: int, timeout_s: float
+        self, consumer: AIOKafkaConsumer, *, epoch: int, max_records: int, timeout_s: float
     ) -> Mapping[Any, Sequence[Any]] | None:
         """None: not yet.  `getmany` heeds no timeout in a rebalance, as long as an outage maybe: later calls wait on.
 
         Raises UnreadableError, and whatever else aiokafka does; but what was read before the failure comes first.
+        Raises OutdatedError when the epoch is another one than that in which the call was begun.
         """
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             raise trouble
+        if self._task is None:
+            self._epoch = epoch
         task = self._task or self._begin(consumer, max_records, timeout_s)
         await asyncio.wait({task}, timeout=timeout_s + _GRACE_S)
         if not task.done():
             return None
         self._task = None
+        if self._epoch != epoch:
+            raise OutdatedError
         if task.cancelled():
             raise KafkaError("a task of aiokafka's own was cancelled")
         return task.result()

@@ -32,7 +32,7 @@ from consumer.core.errors import CommitLostError, TransientError
 from consumer.core.model import Record, TopicPartition
 from consumer.kafka.closing import Closer
 from consumer.kafka.opening import committed_offsets, kafka_partition, resolved
-from consumer.kafka.reading import Reader, UnreadableError
+from consumer.kafka.reading import OutdatedError, Reader, UnreadableError
 from consumer.kafka.start_position import CommitNote, group_note, start_of
 
 if TYPE_CHECKING:
@@ -331,9 +331,12 @@ class KafkaSource:
             self._no_room_since = None
         self._apply_pause(consumer, is_full=not max_records)
         reader = self._reader
-        batches = await reader.read(consumer, max_records=max_records, timeout_s=timeout_s)
+        epoch = self._epoch
+        batches = await reader.read(consumer, epoch=epoch, max_records=max_records, timeout_s=timeout_s)
         if batches is None or reader is not self._reader:
             return []
+        if epoch != self._epoch:
+            raise OutdatedError
         self._failing_since = None
         return self._records(batches)
 
@@ -378,6 +381,8 @@ class KafkaSource:
         if not self._is_in_use(consumer):
             return
         self._rewind()
+        if isinstance(error, OutdatedError):
+            return
         if isinstance(error, NoOffsetForPartitionError):
             self._unopened.update(self.assignment() - self._positions.keys())
         elif isinstance(error, OffsetOutOfRangeError):
