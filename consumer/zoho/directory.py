@@ -160,15 +160,13 @@ class Directory:
         """A failure does no harm, but it is not tried for ever."""
         try:
             is_current = await self._catch_up(credits)
-        except TransientError:
-            self._failures += 1
-            if self._failures >= _MAX_FAILURES:
-                self.give_up()
-            return False
-        except (RefusedError, HaltedError) as error:
-            if error.code.startswith("TOKEN_"):
+        except (TransientError, RefusedError, HaltedError) as error:
+            if isinstance(error, HaltedError) and error.code.startswith("TOKEN_"):
                 raise
-            self.give_up()
+            self._failures += 1
+            is_passing = isinstance(error, TransientError) or (isinstance(error, RefusedError) and error.is_unknown)
+            if not is_passing or self._failures >= _MAX_FAILURES:
+                self.give_up()
             return False
         self._failures = 0
         return is_current

@@ -9,6 +9,9 @@ Order of look-ups, cheapest and surest first:
 4. create, then look once more: Leads have no unique key, so two processes can create one person in the same moment.
    Everybody sees both leads then, the older one wins, and whoever made the younger one takes it back.
 
+A look-up that Zoho refuses with a code in no table says nothing about what is there: its person is put off, and only
+after a few tries it counts as any other refusal.
+
 When the answer to a creation is lost, the lead may stand, or may come to stand some time later.  So it is looked for
 again and again, and only after that time made once more.
 """
@@ -17,9 +20,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.core.errors import HaltedError, RefusedError, SyncError, TransientError
@@ -43,7 +47,7 @@ from consumer.zoho.splitting import in_parts
 from consumer.zoho.together import all_of, both
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from consumer.core.phones import Person, Phones
     from consumer.zoho.metadata import Schema
@@ -66,6 +70,15 @@ _NO_LOOK_UP = "Zoho refuses the look-up by phone: see `zoho-sync doctor`."
 _NO_LEADS = "Zoho takes no new leads: see `zoho-sync doctor` and the code."
 
 Found = Parent | Rejected | Deferred
+_Rows = list[dict[str, Any]]
+_Hit = tuple[Module, dict[str, Any]]
+"""A row, and the module that it is of."""
+Looked = Mapping[str, Parent | Deferred]
+"""Who was found, and who has to be looked up again, by key; the others are not there."""
+
+
+class _NoAnswerError(TransientError):
+    """A look-up was refused for a reason that nobody knows."""
 
 
 class PeopleObserver(Protocol):
@@ -204,12 +217,16 @@ class People:
         """Look up one person without ever creating.  Raises SyncError."""
         if known := self.parent_of(person):
             return known
-        found = await self._by_query([person])
-        if person.key not in found:
-            found = await self._by_search([person])
-        if person.key in found:
-            self._remember(person.key, found[person.key])
-        return found.get(person.key)
+        try:
+            looked = await self._by_query([person]) or await self._by_search([person])
+        finally:
+            self._tries.pop((Operation.FIND_PEOPLE, person.key), None)  # of whoever may create it, not of this
+        found = looked.get(person.key)
+        if isinstance(found, Deferred):
+            raise TransientError(found.code, retry_after_s=found.retry_after_s)
+        if found:
+            self._remember(person.key, found)
+        return found
 
     async def confirm(self, person: Person) -> Parent | None:
         """Is the remembered record still the person's?  A lead that was converted is followed to its contact.
@@ -226,7 +243,7 @@ class People:
             module=known.module,
             where=f"({coql.is_in('id', [known.id])})",
         )
-        parent = await self._parent_of_row(known.module, rows[0]) if rows else None
+        parent = await self._parent_of_row(person, known.module, rows[0]) if rows else None
         if parent is None:
             self.forget(person)
         else:
@@ -281,7 +298,7 @@ class People:
     def _clear(self, key: str) -> None:
         self._doubted.discard(key)
         self._uncertain.pop(key, None)
-        for operation in (Operation.CREATE_LEADS, Operation.DELETE_LEADS):
+        for operation in (Operation.FIND_PEOPLE, Operation.CREATE_LEADS, Operation.DELETE_LEADS):
             self._tries.pop((operation, key), None)
 
     def _tried(self, operation: Operation, key: str) -> int:
@@ -323,9 +340,37 @@ class People:
 
     # -- look-up ------------------------------------------------------------------------------------------------
 
-    async def _by_query(self, people: list[Person]) -> dict[str, Parent]:
+    def _is_no_answer(self, person: Person, error: RefusedError) -> bool:
+        """Nobody knows why Zoho refused the look-up; the last of a few tries counts as it stands."""
+        return error.is_unknown and self._tries[Operation.FIND_PEOPLE, person.key] < TRIES_OF_UNKNOWN - 1
+
+    def _unanswered(self, person: Person, error: SyncError) -> Deferred:
+        """One try less for the person when its look-up was refused for a reason that nobody knows."""
+        if isinstance(error, (_NoAnswerError, RefusedError)):
+            self._tried(Operation.FIND_PEOPLE, person.key)
+        return _put_off(error)
+
+    async def _each(self, people: Sequence[Person], find: Callable[[Person], Awaitable[Parent | None]]) -> Looked:
+        """Each person for itself; but when nobody gets an answer, it is not the person, and the batch comes back."""
+        is_answering = False
+
+        async def looked(person: Person) -> Parent | Deferred | None:
+            nonlocal is_answering
+            try:
+                found = await find(person)
+            except TransientError as error:
+                if not is_answering and not isinstance(error, _NoAnswerError):
+                    raise
+                return self._unanswered(person, error)
+            is_answering = True
+            return found
+
+        found = await all_of(map(looked, people))
+        return {person.key: each for person, each in zip(people, found, strict=True) if each}
+
+    async def _by_query(self, people: list[Person]) -> Looked:
         groups = self._groups(people)
-        found: dict[str, Parent] = {}
+        found: dict[str, Parent | Deferred] = {}
         for part in await all_of(self._query_group(group) for group in groups):
             found.update(part)
         return found
@@ -343,22 +388,38 @@ class People:
             room -= forms
         return groups
 
-    async def _query_group(self, people: list[Person]) -> dict[str, Parent]:
-        """Both modules at once; a query that Zoho finds too big is halved."""
-        try:
-            hits = await all_of(self._query_module(module, people) for module in Module)
-        except RefusedError:
-            if len(people) == 1:
-                raise
-            middle = len(people) // 2
-            return await self._query_group(people[:middle]) | await self._query_group(people[middle:])
-        return await self._choose(people, [row for rows in hits for row in rows])
+    async def _query_group(self, people: list[Person]) -> Looked:
+        """A query that is refused is halved: it may be too big, or one person may be the reason."""
+        hold = self._holding(Operation.FIND_PEOPLE, _NO_LOOK_UP)
+        found = await in_parts(people, self._query_part, alone=self._query_refused, hold=hold)
+        return {person.key: each for person, each in zip(people, found, strict=True) if each}
 
-    async def _query_module(self, module: Module, people: list[Person]) -> list[tuple[Module, dict[str, Any]]]:
+    def _query_refused(self, person: Person, error: RefusedError) -> Deferred:
+        if self._is_no_answer(person, error):
+            return self._unanswered(person, error)
+        raise error
+
+    async def _query_part(self, people: Sequence[Person]) -> list[Parent | Deferred | None]:
+        """Both modules at once."""
+        hits = await all_of(self._query_module(module, people) for module in Module)
+        found = await self._choose(people, [row for rows in hits for row in rows])
+        return [found.get(person.key) for person in people]
+
+    def _holding(self, operation: Operation, advice: str) -> Callable[[RefusedError], Deferred]:
+        """Everybody waits, since the refusal has nothing to do with one of them."""
+
+        def hold(error: RefusedError) -> Deferred:
+            self._on_halted(operation, error.code, advice)
+            return Deferred(error.code, halted=True)
+
+        return hold
+
+    async def _query_module(self, module: Module, people: Sequence[Person]) -> list[_Hit]:
         try:
             return await self._query_fields(module, people, self._phone_fields(module))
-        except RefusedError:
-            if len(people) > 1 or module in self._phone_only or self._schema.fields_of(module) is not None:
+        except RefusedError as error:
+            is_of_fields = module not in self._phone_only and self._schema.fields_of(module) is None
+            if len(people) > 1 or not is_of_fields or self._is_no_answer(people[0], error):
                 raise
         rows = await self._query_fields(module, people, ["Phone"])
         self._phone_only.add(module)
@@ -370,9 +431,7 @@ class People:
             return ["Phone"]
         return [name for name in ("Phone", "Mobile") if self._schema.has(module, name)] or ["Phone"]
 
-    async def _query_fields(
-        self, module: Module, people: list[Person], fields: list[str]
-    ) -> list[tuple[Module, dict[str, Any]]]:
+    async def _query_fields(self, module: Module, people: Sequence[Person], fields: list[str]) -> list[_Hit]:
         forms = list(dict.fromkeys(form for person in people for form in self._phones.written_forms(person.phone)))
         criteria = [coql.is_in(field, part) for part in coql.chunks(forms) for field in fields]
         rows = await coql.select(
@@ -394,9 +453,9 @@ class People:
             return await self._directory.current(len(people))
         return None
 
-    async def _by_odd_number(self, people: list[Person], odd: OddNumbers | None) -> dict[str, Parent]:
+    async def _by_odd_number(self, people: list[Person], odd: OddNumbers | None) -> Looked:
         """In forms that nobody can list: by the directory, or one by one."""
-        found: dict[str, Parent] = {}
+        found: Looked = {}
         if odd is None and self._directory and people:
             asked_at = asyncio.get_running_loop().time()
             odd = await self._directory.current(len(people))
@@ -405,19 +464,21 @@ class People:
         missing = [person for person in people if person.key not in found]
         if odd is not None and self._directory:
             try:
-                return found | await self._among(odd, missing)
-            except RefusedError:
-                self._directory.give_up()
-        return found | await self._by_search(missing)
+                return {**found, **await self._among(odd, missing)}
+            except RefusedError as error:
+                if not error.is_unknown:
+                    self._directory.give_up()
+        return {**found, **await self._by_search(missing)}
 
-    async def _among(self, odd: OddNumbers, people: list[Person]) -> dict[str, Parent]:
+    async def _among(self, odd: OddNumbers, people: list[Person]) -> Looked:
         candidates = {person.key: odd.candidates(person.phone) for person in people}
         rows = await self._read_all({parent for parents in candidates.values() for parent in parents})
-        found: dict[str, Parent] = {}
-        for person in people:
+
+        async def choose(person: Person) -> Parent | None:
             hits = [(parent.module, rows[parent]) for parent in candidates[person.key] if parent in rows]
-            found.update(await self._choose([person], hits))
-        return found
+            return await self._chosen(person, self._hits([person], hits))
+
+        return await self._each(people, choose)
 
     async def _read_all(self, parents: set[Parent]) -> dict[Parent, dict[str, Any]]:
         """The records as they are now, those that are gone left out."""
@@ -433,10 +494,10 @@ class People:
             for row in part
         }
 
-    async def _read_part(self, module: Module, ids: Sequence[str]) -> list[dict[str, Any]]:
+    async def _read_part(self, module: Module, ids: Sequence[str]) -> _Rows:
         """Without the right to read fields queries cannot tell which leads were converted; whole records can."""
         if module is Module.LEADS and not self._conversion_fields(module):
-            return [row for row in await all_of(self._read(Parent(module, each)) for each in ids) if row]
+            return [row for row in await all_of(self._whole(Parent(module, each)) for each in ids) if row]
         return await coql.select(
             self._send,
             Operation.FIND_PEOPLE,
@@ -445,19 +506,16 @@ class People:
             where=f"({coql.is_in('id', ids)})",
         )
 
-    async def _by_search(self, people: list[Person]) -> dict[str, Parent]:
+    async def _by_search(self, people: list[Person]) -> Looked:
         calls = {person.key: [self._search_call(module, person) for module in Module] for person in people}
-        flat = [call for pair in calls.values() for call in pair]
-        replies = dict(zip(map(id, flat), await self._search_all(flat), strict=True))
-        found: dict[str, Parent] = {}
-        for person in people:
-            rows = [
-                (module, row)
-                for module, call in zip(Module, calls[person.key], strict=True)
-                for row in replies[id(call)]
-            ]
-            found.update(await self._choose([person], rows))
-        return found
+        known = await self._searched_together([call for pair in calls.values() for call in pair])
+
+        async def search(person: Person) -> Parent | None:
+            rows = await all_of(self._search(person, call, known.get(call)) for call in calls[person.key])
+            hits = [(module, row) for module, found in zip(Module, rows, strict=True) for row in found]
+            return await self._chosen(person, self._hits([person], hits))
+
+        return await self._each(people, search)
 
     def _search_call(self, module: Module, person: Person) -> Call:
         params = [("phone", self._phones.search_digits(person.phone))]
@@ -465,57 +523,61 @@ class People:
             params.append(_CONVERTED)
         return Call(Operation.SEARCH_PEOPLE, "GET", f"/{module}/search", params=tuple(params))
 
-    async def _search_all(self, calls: list[Call]) -> list[list[dict[str, Any]]]:
-        """Rows of each search: one by one, or five in one call where that is allowed."""
-        if not self._composite:
-            return await all_of(map(self._search, calls))
-        parts = [calls[start : start + _TOGETHER] for start in range(0, len(calls), _TOGETHER)]
+    async def _searched_together(self, calls: list[Call]) -> dict[Call, _Rows]:
+        """Rows of each search that was made together with others, where that is allowed."""
+        parts = coql.chunks(calls, _TOGETHER) if self._composite else []
         found = await all_of(map(self._search_together, parts))
-        return [rows for part in found for rows in part]
+        return {call: rows for part in found for call, rows in part.items()}
 
-    async def _search(self, call: Call) -> list[dict[str, Any]]:
+    async def _search_together(self, calls: Sequence[Call]) -> dict[Call, _Rows]:
+        """An organisation or token that cannot make composite calls is asked one by one from now on."""
+        if not self._composite:
+            return {}
+        try:
+            replies = await composite.send_together(self._send, calls)
+        except (RefusedError, HaltedError) as error:
+            if error.code.startswith("TOKEN_"):
+                raise
+            self._composite = False
+            self._observer.people_resolved("composite_refused", 1)
+            return {}
+        return {call: reply.rows() for call, reply in zip(calls, replies, strict=True)}
+
+    async def _search(self, person: Person, call: Call, known: _Rows | None) -> _Rows:
         """A number that cannot be searched for is found by nobody; `converted` that is not known is left out."""
+        if known is not None:
+            return known
         plain = replace(call, params=tuple(param for param in call.params if param != _CONVERTED))
         for attempt in dict.fromkeys((call, plain)):
-            with suppress(RefusedError):
+            try:
                 rows = (await self._send(attempt)).rows()
-                self._may_ask_for_converted = self._may_ask_for_converted and attempt == call
-                return rows
+            except RefusedError as error:
+                if self._is_no_answer(person, error):
+                    raise _NoAnswerError(error.code) from None
+                continue
+            self._may_ask_for_converted = self._may_ask_for_converted and attempt == call
+            return rows
         return []
 
-    async def _search_together(self, calls: list[Call]) -> list[list[dict[str, Any]]]:
-        """An organisation or token that cannot make composite calls is asked one by one from now on."""
-        if self._composite:
-            try:
-                return [reply.rows() for reply in await composite.send_together(self._send, calls)]
-            except (RefusedError, HaltedError) as error:
-                if error.code.startswith("TOKEN_"):
-                    raise
-                self._composite = False
-                self._observer.people_resolved("composite_refused", 1)
-        return await all_of(map(self._search, calls))
-
-    async def _choose(self, people: list[Person], rows: list[tuple[Module, dict[str, Any]]]) -> dict[str, Parent]:
+    async def _choose(self, people: Sequence[Person], rows: list[_Hit]) -> Looked:
         """Compare every row by value with the people it may be, and choose where several fit."""
-        hits_of = self._hits(people, rows)
-        found: dict[str, Parent] = {}
-        for person in people:
-            hits = hits_of.get(person.key, [])
-            parents = list({parent for hit in hits if (parent := await self._parent_of_row(*hit))})
-            if person.key in self._doubted:
-                parents = list({parent for parent in await all_of(map(self._now, parents)) if parent})
-            if len(parents) > 1:
-                self._observer.person_ambiguous(len(parents))
-            if chosen := self._policy.choose(parents):
-                found[person.key] = chosen
-        return found
+        hits = self._hits(people, rows)
+        return await self._each([person for person in people if person.key in hits], partial(self._chosen, hits=hits))
 
-    def _hits(
-        self, people: list[Person], rows: list[tuple[Module, dict[str, Any]]]
-    ) -> dict[str, list[tuple[Module, dict[str, Any]]]]:
+    async def _chosen(self, person: Person, hits: Mapping[str, list[_Hit]]) -> Parent | None:
+        rows = hits.get(person.key, [])
+        parents = list({parent for row in rows if (parent := await self._parent_of_row(person, *row))})
+        if person.key in self._doubted:
+            living = await all_of(self._now(person, parent) for parent in parents)
+            parents = list({parent for parent in living if parent})
+        if len(parents) > 1:
+            self._observer.person_ambiguous(len(parents))
+        return self._policy.choose(parents)
+
+    def _hits(self, people: Sequence[Person], rows: list[_Hit]) -> dict[str, list[_Hit]]:
         """Rows by person.  One person is compared with care: search finds forms that nobody can list."""
         index = self._phones.by_stored_form(people)
-        hits: dict[str, list[tuple[Module, dict[str, Any]]]] = {}
+        hits: dict[str, list[_Hit]] = {}
         for module, row in rows:
             numbers = [row[name] for name in ("Phone", "Mobile") if isinstance(row.get(name), str)]
             found = {person.key for number in numbers for person in index.get(stored_form(number), [])}
@@ -525,39 +587,51 @@ class People:
                 hits.setdefault(key, []).append((module, row))
         return hits
 
-    async def _parent_of_row(self, module: Module, row: dict[str, Any]) -> Parent | None:
+    async def _parent_of_row(self, person: Person, module: Module, row: dict[str, Any]) -> Parent | None:
         """A converted lead lives on as its contact."""
         record_id = str(row.get("id") or "")
         if not record_id:
             return None
         if module is Module.LEADS and (row.get("$converted") is True or row.get("Converted__s") is True):
-            return await self._contact_of(record_id, row)
+            return await self._contact_of(person, record_id, row)
         return Parent(module, record_id)
 
-    async def _now(self, parent: Parent) -> Parent | None:
+    async def _now(self, person: Person, parent: Parent) -> Parent | None:
         """What became of a record: itself, the contact of a converted lead, or nothing."""
-        row = await self._read(parent)
-        return await self._parent_of_row(parent.module, row) if row else None
+        row = await self._read(person, parent)
+        return await self._parent_of_row(person, parent.module, row) if row else None
 
-    async def _read(self, parent: Parent) -> dict[str, Any]:
-        """The whole record; empty when there is none."""
+    async def _read(self, person: Person, parent: Parent) -> dict[str, Any]:
+        """The whole record of a person; empty when there is none."""
+        try:
+            return await self._whole(parent)
+        except RefusedError as error:
+            if self._is_no_answer(person, error):
+                raise _NoAnswerError(error.code) from None
+        return {}
+
+    async def _whole(self, parent: Parent) -> dict[str, Any]:
+        """The same; a refusal for a reason that nobody knows is left to the caller."""
         try:
             rows = (await self._send(Call(Operation.READ_RECORD, "GET", f"/{parent.module}/{parent.id}"))).rows()
-        except RefusedError:
+        except RefusedError as error:
+            if error.is_unknown:
+                raise
             return {}
         return rows[0] if rows else {}
 
-    async def _contact_of(self, lead_id: str, row: dict[str, Any]) -> Parent | None:
+    async def _contact_of(self, person: Person, lead_id: str, row: dict[str, Any]) -> Parent | None:
         contact = _lookup_id(row, "Converted_Contact") or _lookup_id(row, "$converted_detail", "contact")
         if contact is None:
-            full = await self._read(Parent(Module.LEADS, lead_id))
+            full = await self._read(person, Parent(Module.LEADS, lead_id))
             contact = _lookup_id(full, "Converted_Contact") or _lookup_id(full, "$converted_detail", "contact")
         return Parent(Module.CONTACTS, contact) if contact else None
 
     # -- creation -----------------------------------------------------------------------------------------------
 
     async def _create(self, people: Sequence[Person]) -> dict[str, Found]:
-        found = await in_parts(people, self._insert, alone=self._alone, hold=self._hold)
+        hold = self._holding(Operation.CREATE_LEADS, _NO_LEADS)
+        found = await in_parts(people, self._insert, alone=self._alone, hold=hold)
         outcomes = dict(zip([person.key for person in people], found, strict=True))
         made = [person.key for person in people if person.key in self._unsettled]
         self._observer.people_resolved("created", len(made))
@@ -587,10 +661,6 @@ class People:
 
     def _alone(self, person: Person, error: RefusedError) -> Found:
         return outcome_of_refusal(error, Stage.LEAD, attempts=self._tried(Operation.CREATE_LEADS, person.key))
-
-    def _hold(self, error: RefusedError) -> Found:
-        self._on_halted(Operation.CREATE_LEADS, error.code, _NO_LEADS)
-        return Deferred(error.code, halted=True)
 
     def _row(self, person: Person) -> dict[str, Any]:
         name = one_line(person.name or "") or person.phone
@@ -624,10 +694,10 @@ class People:
         self._observer.people_resolved("duplicate", 1)
         module = Module.CONTACTS if answer.duplicate_module == Module.CONTACTS else Module.LEADS
         named = Parent(module, answer.duplicate_id or "")
-        row = await self._read(named)
+        row = await self._read(person, named)
         if row and not self._hits([person], [(module, row)]):
             return Rejected(Stage.LEAD, "zoho.DUPLICATE_DATA", answer.field or "")
-        return (await self._parent_of_row(module, row) if row else None) or named
+        return (await self._parent_of_row(person, module, row) if row else None) or named
 
     async def _settle(self, keys: Sequence[str]) -> dict[str, Found]:
         """See whether somebody else created one of these people in the same moment.
@@ -639,47 +709,51 @@ class People:
         made = {key: self._unsettled[key] for key in keys}
         people = [person for person, _ in made.values()]
         try:
-            rows = await self._leads_with(list({variant for person in people for variant in variants(person.phone)}))
+            rows = await self._leads_with(people)
         except TransientError as error:
-            return dict.fromkeys(keys, _put_off(error))
+            return {person.key: self._unanswered(person, error) for person in people}
         hits = self._hits(people, [(Module.LEADS, row) for row in rows])
         settled = await all_of(
-            self._settle_one(key, ours, [row for _, row in hits.get(key, [])]) for key, (_, ours) in made.items()
+            self._settle_one(person, ours, [row for _, row in hits.get(person.key, [])])
+            for person, ours in made.values()
         )
         return dict(zip(made, settled, strict=True))
 
-    async def _settle_one(self, key: str, ours: Parent, rows: list[dict[str, Any]]) -> Found:
+    async def _settle_one(self, person: Person, ours: Parent, rows: _Rows) -> Found:
         try:
-            kept = await self._first_living(_older(ours, rows))
+            kept = await self._first_living(person, _older(ours, rows))
             if kept:
-                await self._withdraw(key, ours, kept)
+                await self._withdraw(person, ours, kept)
         except TransientError as error:
-            self._resting[key] = asyncio.get_running_loop().time() + _REST_S
-            return _put_off(error)
-        for memory in (self._unsettled, self._resting):
-            memory.pop(key, None)
+            self._resting[person.key] = asyncio.get_running_loop().time() + _REST_S
+            return self._unanswered(person, error)
+        self._unsettled.pop(person.key, None)
+        self._resting.pop(person.key, None)
         return kept or ours
 
-    async def _leads_with(self, phones: list[str]) -> list[dict[str, Any]]:
-        """Leads with these numbers, and when they were created where Zoho tells."""
+    async def _leads_with(self, people: list[Person]) -> _Rows:
+        """Leads with these people's numbers, and when they were created where Zoho tells."""
+        phones = list({variant for person in people for variant in variants(person.phone)})
         where = _where([coql.is_in("Phone", part) for part in coql.chunks(phones)])
         fields, *others = self._age_fields
         try:
             return await coql.select(self._send, Operation.FIND_PEOPLE, fields=fields, module=Module.LEADS, where=where)
-        except RefusedError:
+        except RefusedError as error:
+            if all(self._is_no_answer(person, error) for person in people):
+                raise _NoAnswerError(error.code) from None
             if not others:
                 raise
         self._age_fields = tuple(others)
-        return await self._leads_with(phones)
+        return await self._leads_with(people)
 
-    async def _first_living(self, leads: list[Parent]) -> Parent | None:
+    async def _first_living(self, person: Person, leads: list[Parent]) -> Parent | None:
         """The first that is a lead indeed: a converted one may stay in the list, and was passed over before."""
         for lead in leads:
-            if await self._now(lead) == lead:
+            if await self._now(person, lead) == lead:
                 return lead
         return None
 
-    async def _withdraw(self, key: str, ours: Parent, kept: Parent) -> None:
+    async def _withdraw(self, person: Person, ours: Parent, kept: Parent) -> None:
         """Take back the lead that we made a moment ago: nothing points at it yet.  A repeated deletion does no harm.
 
         Raises what may pass, a few times, so that it is tried again; a lead that cannot be deleted stays, and is told.
@@ -688,12 +762,11 @@ class People:
         try:
             await self._send(call)
             is_deleted = True
-        except TransientError:
-            if self._tried(Operation.DELETE_LEADS, key) < TRIES_OF_UNKNOWN:
-                raise
-            is_deleted = False
-        except RefusedError:
-            is_deleted = not await self._read(ours)
+        except (TransientError, RefusedError) as error:
+            is_passing = isinstance(error, TransientError) or error.is_unknown
+            if is_passing and self._tried(Operation.DELETE_LEADS, person.key) < TRIES_OF_UNKNOWN:
+                raise TransientError(error.code) from None
+            is_deleted = not await self._read(person, ours)
         except HaltedError as error:
             if error.code.startswith("TOKEN_"):
                 raise
@@ -708,7 +781,7 @@ def _put_off(error: SyncError) -> Deferred:
     return Deferred(error.code, halted=True)
 
 
-def _older(ours: Parent, rows: list[dict[str, Any]]) -> list[Parent]:
+def _older(ours: Parent, rows: _Rows) -> list[Parent]:
     """The leads among these rows that are older than ours, oldest first."""
     leads = {lead.id: (age_of(row), lead) for row in rows if (lead := _lead_of(row))}
     own_age = leads[ours.id][0] if ours.id in leads else _NEWEST

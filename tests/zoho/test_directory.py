@@ -334,6 +334,26 @@ def test_queries_that_hide_records_are_not_relied_on(hidden: str) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_reading_that_is_refused_for_an_unknown_reason_is_tried_a_few_times(times: int) -> None:
+    """One strange answer does not make the process search for everybody until its end."""
+
+    async def scenario() -> None:
+        world = World()
+        ids = [world.insert("Leads", Phone=odd(index)) for index in range(40)]
+        world.fault(Answer(status=400, body="<html>"), times=times, operation="coql", predicate=_is_reading)
+        client = Client(world, directory_from=10)
+        found = [
+            parent
+            for start in range(0, 40, 10)
+            for parent in await client.resolve(*map(number, range(start, start + 10)))
+        ]
+        assert [parent.id for parent in found] == ids
+        assert client.told.people["directory_refused"] == (times == 1000)
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     "action", [Throttle(), Answer(status=500, body="<html>"), Drop(how=DropKind.RESET, commit=False)]
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from consumer.core.errors import TransientError
 from consumer.core.model import Deferred, Delivered, Module, Parent, Rejected, Stage
 from consumer.zoho.people import LeadOptions, MatchPolicy
 from sandbox.zoho import Answer, Drop, DropKind, FailRow, Garble, LateEffect, Throttle
@@ -55,9 +56,7 @@ def test_a_search_that_does_not_know_converted_is_asked_without_it() -> None:
         client = Client(world, region="DE")
         record_id = world.insert("Leads", Phone="(0170) 555-0001")
         refused = Answer(status=400, body={"code": "INVALID_QUERY", "details": {}, "message": "", "status": "error"})
-        plan = world.fault(
-            refused, operation="records.search", times=None, predicate=lambda call: "converted" in call.params
-        )
+        plan = world.fault(refused, operation="records.search", times=None, predicate=_asks_for_converted)
         assert await client.resolve("+491705550001") == [Parent(Module.LEADS, record_id)]
         await client.parent("+491705550002")
         assert plan.fired == 1
@@ -581,6 +580,163 @@ def test_a_look_up_that_is_refused_for_one_person_halts_and_says_so() -> None:
         assert found == Deferred("INVALID_QUERY", halted=True)
         assert [halt[:2] for halt in client.gate.halts()] == [("people.find", "INVALID_QUERY")]
         assert world.dump("Leads") == []
+
+    run(scenario())
+
+
+UNKNOWN = [
+    Answer(status=400, body="<html>400 Bad Request</html>", headers={"content-type": "text/html"}),
+    Answer(status=400, body={"code": "UNABLE_TO_PARSE", "details": {}, "message": "", "status": "error"}),
+    Answer(status=422, body=None),
+]
+
+
+@pytest.mark.parametrize("answer", UNKNOWN)
+def test_a_search_that_is_refused_for_an_unknown_reason_makes_no_second_lead(answer: Answer) -> None:
+    """It says nothing about who is there: the person is put off and found later, its batch-mates at once."""
+
+    async def scenario() -> None:
+        world = World()
+        odd = world.insert("Leads", Phone="+7.916.000.00.01")
+        refused = world.fault(
+            answer,
+            operation="records.search",
+            times=4,
+            predicate=lambda call: "0000001" in "".join(call.params.values()),
+        )
+        client = Client(world)
+        first, *others = await client.resolve(*map(number, range(1, 5)))
+        assert isinstance(first, Deferred)
+        assert not first.halted
+        assert all(isinstance(each, Parent) for each in others)
+        assert (await client.parent(number(1))).id == odd
+        assert refused.fired == 4
+        assert len(world.dump("Leads")) == 4
+
+    run(scenario())
+
+
+def test_a_search_that_is_refused_for_ever_counts_as_a_refusal_after_a_few_tries() -> None:
+    """Nobody waits for ever because of a code that no table knows."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        world.fault(UNKNOWN[0], operation="records.search", times=None)
+        outcomes = [(await client.resolve(number(1)))[0] for _ in range(5)]
+        assert [type(each) for each in outcomes] == [Deferred] * 4 + [Parent]
+
+    run(scenario())
+
+
+def test_one_unknown_refusal_does_not_end_the_search_for_converted_leads() -> None:
+    """Only an answer that means it teaches that Zoho does not know the parameter."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        world.fault(UNKNOWN[0], operation="records.search", predicate=_asks_for_converted)
+        await client.parent(number(1))
+        later = world.fault(Throttle(), operation="records.search", predicate=_asks_for_converted)
+        await client.parent(number(2))
+        assert later.fired == 1
+
+    run(scenario())
+
+
+def _asks_for_converted(call: Any) -> bool:
+    return "converted" in call.params
+
+
+@pytest.mark.parametrize("answer", UNKNOWN)
+def test_a_query_that_is_refused_for_an_unknown_reason_puts_off_its_person_alone(answer: Answer) -> None:
+    """The others are found, nothing halts, and nobody is made twice."""
+
+    async def scenario() -> None:
+        world = World()
+        ids = [world.insert("Leads", Phone=number(index)) for index in range(4)]
+        client = Client(world)
+        await client.sink.prepare()
+        world.fault(
+            answer,
+            operation="coql",
+            times=6,
+            predicate=lambda call: number(3) in call.payload["select_query"],
+        )
+        *others, last = await client.resolve(*map(number, range(4)))
+        assert [each.id for each in others] == ids[:3]
+        assert isinstance(last, Deferred)
+        assert client.gate.halts() == []
+        assert (await client.parent(number(3))).id == ids[3]
+        assert len(world.dump("Leads")) == 4
+
+    run(scenario())
+
+
+def test_queries_that_are_all_refused_for_an_unknown_reason_hold_everybody() -> None:
+    """Then it is not the people: it is said, costs few calls, and when it is over all are found."""
+
+    async def scenario() -> None:
+        world = World()
+        ids = [world.insert("Leads", Phone=number(index)) for index in range(64)]
+        client = Client(world)
+        await client.sink.prepare()
+        before = world.calls()
+        trouble = world.fault(UNKNOWN[0], operation="coql", times=None)
+        found = await client.resolve(*map(number, range(64)))
+        assert all(each.halted for each in found)
+        assert world.calls() - before < 30
+        trouble.times = 0
+        await asyncio.sleep(60)
+        assert [each.id for each in await client.resolve(*map(number, range(64)))] == ids
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("answer", UNKNOWN)
+def test_a_record_that_cannot_be_read_for_an_unknown_reason_is_not_taken_for_gone(answer: Answer) -> None:
+    """Two processes created one person; the elder lead is read before the younger one is taken back."""
+
+    async def scenario() -> None:
+        world = World()
+        clients = [Client(world), Client(world)]
+        for client in clients:
+            await client.sink.prepare()
+        refused = world.fault(answer, operation="records.get", times=2)
+        found = await asyncio.gather(*(client.parent(number(1)) for client in clients))
+        assert refused.fired == 2
+        assert found[0] == found[1]
+        assert len(world.dump("Leads")) == 1
+
+    run(scenario())
+
+
+def test_a_deletion_that_is_refused_for_an_unknown_reason_is_tried_again() -> None:
+    """One strange answer leaves no second lead."""
+
+    async def scenario() -> None:
+        world = World()
+        young = await with_a_stuck_twin(world, UNKNOWN[0], times=2)
+        await young.parent(number(1))
+        assert len(world.dump("Leads")) == 1
+        assert young.told.withdrawn == [True]
+
+    run(scenario())
+
+
+def test_finding_somebody_for_a_link_takes_no_unknown_refusal_for_an_answer() -> None:
+    """Whoever asks is told that there was none, however often; nor does that count for the messages."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        await client.sink.prepare()
+        world.fault(UNKNOWN[0], operation="records.search", times=None)
+        person = client.phones.person(number(1))
+        for _ in range(6):
+            with pytest.raises(TransientError):
+                await client.people.find(person)
+        assert isinstance((await client.resolve(number(1)))[0], Deferred)
 
     run(scenario())
 
