@@ -424,14 +424,28 @@ class Oracle:
             self.violations.append(f"person {person} {len(rows)} times: {[self._made(row.id) for row in rows]}")
 
     def _is_hidden(self, rows: list[Any], made: list[Any]) -> bool:
-        """A user made or changed a record of the person while we looked and created: the search lags behind."""
+        """A user made or changed a record of the person after we had looked, or before the search showed it."""
         lag_s = max(USER_RACE_S, self.engine.config.search_lag_s[1])
-        created_at_s = max(self._create_effect(row.id).at_s for row in made)
+        created = max((self._create_effect(row.id) for row in made), key=lambda effect: effect.at_s)
+        since_s = min(created.at_s, self._looked_at_s(created)) - lag_s
         ids = {row.id for row in rows}
         return any(
-            not effect.call and effect.record_id in ids and created_at_s - lag_s < effect.at_s <= created_at_s
+            not effect.call and effect.record_id in ids and since_s < effect.at_s <= created.at_s
             for effect in self.engine.journal.effects
         )
+
+    def _looked_at_s(self, created: Effect) -> float:
+        """When its maker last asked for written forms of numbers, or odd ones: calls may wait long for their turn."""
+        maker = self.wire.fates[created.call].life
+        forms_s = odd_s = created.at_s
+        for number, fate in self.wire.fates.items():
+            if fate.life is maker and fate.sent_at < created.at_s:
+                call = self.engine.journal.calls[number - 1]
+                if "Phone in" in str(call.detail):
+                    forms_s = fate.sent_at
+                if call.operation in ("records.search", "composite") or "Modified_Time >=" in str(call.detail):
+                    odd_s = fate.sent_at
+        return min(forms_s, odd_s)
 
     def _judge_limits(self) -> None:
         """Calls in flight, and refreshes, of each process."""
