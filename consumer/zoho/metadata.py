@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _GOOD_S = 3600.0
 _RETRY_S = 600.0
+_PATIENCE_S = 3.0
+"""How long messages wait for fields to be read again that are known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _is_lack_of_rights(error: SyncError) -> bool:
 
 
 class Schema:
-    """Fields of the modules that we write, read again every hour; unknown (None) while they cannot be read.
+    """Fields of the modules that we write, read again every hour; unknown (None) until they can be read.
 
     A missing right to read settings must not stop messages: unknown means that every field is taken as present.
     """
@@ -121,16 +123,24 @@ class Schema:
         """Read the fields of a module, unless that was done in the last hour.
 
         Raises TransientError when there was no answer, HaltedError while there is no token; but what is known already
-        stays good enough.
+        stays in use when it cannot be read again, or not soon.
         """
         if asyncio.get_running_loop().time() < self._good_until.get(module, float("-inf")):
             return
         try:
-            self._take(module, await read_fields(self._send, module))
+            async with asyncio.timeout(_PATIENCE_S if module in self._fields else None):
+                self._take(module, await read_fields(self._send, module))
+        except TimeoutError:
+            self._rest()
         except SyncError as error:
             if module not in self._fields and not _is_lack_of_rights(error):
                 raise
             self._keep(module, error)
+
+    def _rest(self) -> None:
+        """The other modules are not waited for, too."""
+        until = asyncio.get_running_loop().time() + _RETRY_S
+        self._good_until = {module: max(until, good) for module, good in self._good_until.items()}
 
     def _take(self, module: str, fields: dict[str, Field]) -> None:
         self._fields[module] = fields

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from consumer.core.model import Delivered
 from consumer.zoho.metadata import read_fields, read_modules, read_org
-from sandbox.zoho import Answer
+from sandbox.zoho import Answer, Drop, DropKind, Slow, Throttle
 from tests.zoho.room import Client, World, delivery, number, run
 
 
@@ -87,6 +88,30 @@ def test_fields_that_are_known_stay_good_enough(action: Answer) -> None:
         world.fault(action, operation="metadata.fields", times=None)
         assert await client.deliver([delivery("m2", number(1))]) == [Delivered()]
         assert client.schema.fields_of("Messages")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("action", [Drop(how=DropKind.HANG, commit=False), Slow(extra_s=50.0), Throttle()])
+def test_fields_that_cannot_be_read_again_soon_hold_nothing_up(action: Any) -> None:
+    """Messages go on with what is known; the fields are read when that is possible again."""
+
+    async def scenario() -> None:
+        world = World()
+        world.step("remove_field", module="Messages", api_name="Agent")
+        client = Client(world)
+        await client.deliver([delivery("m1", number(1))])
+        await asyncio.sleep(3601)
+        world.step("set_field", module="Messages", api_name="Agent", data_type="text", length=255)
+        trouble = world.fault(action, operation="metadata.fields", times=None)
+        began = world.now()
+        assert await client.deliver([delivery("m2", number(1))]) == [Delivered()]
+        assert await client.deliver([delivery("m3", number(1))]) == [Delivered()]
+        assert world.now() - began < 10
+        trouble.times = 0
+        await asyncio.sleep(900)
+        await client.deliver([delivery("m4", number(1))])
+        assert "Agent" in (client.schema.fields_of("Messages") or {})
 
     run(scenario())
 
