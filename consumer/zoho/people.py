@@ -19,7 +19,6 @@ again and again, and only after that time made once more.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -183,7 +182,7 @@ class People:
         """Leads that we made, and nobody has looked yet whether somebody else made one too."""
         self._resting: dict[str, float] = {}
         """Twins that could not be deleted, and the loop time from which batches of others try it, too."""
-        self._tries: Counter[tuple[Operation, str]] = Counter()
+        self._tries: dict[tuple[Operation, str], int] = {}
         """What failed for one person in a way that may be for good."""
         self._known: Recent[str, Parent] = Recent(_REMEMBERED)
         self._pending: dict[str, asyncio.Future[Found]] = {}
@@ -303,7 +302,7 @@ class People:
 
     def _tried(self, operation: Operation, key: str) -> int:
         """How often it has failed now."""
-        self._tries[operation, key] += 1
+        self._tries[operation, key] = self._tries.get((operation, key), 0) + 1
         return self._tries[operation, key]
 
     async def _find_or_create(self, people: list[Person], results: dict[str, Found]) -> None:
@@ -342,7 +341,7 @@ class People:
 
     def _is_no_answer(self, person: Person, error: RefusedError) -> bool:
         """Nobody knows why Zoho refused the look-up; the last of a few tries counts as it stands."""
-        return error.is_unknown and self._tries[Operation.FIND_PEOPLE, person.key] < TRIES_OF_UNKNOWN - 1
+        return error.is_unknown and self._tries.get((Operation.FIND_PEOPLE, person.key), 0) < TRIES_OF_UNKNOWN - 1
 
     def _unanswered(self, person: Person, error: SyncError) -> Deferred:
         """One try less for the person when its look-up was refused for a reason that nobody knows."""
@@ -390,7 +389,7 @@ class People:
 
     async def _query_group(self, people: list[Person]) -> Looked:
         """A query that is refused is halved: it may be too big, or one person may be the reason."""
-        hold = self._holding(Operation.FIND_PEOPLE, _NO_LOOK_UP)
+        hold = self._holding(people, Operation.FIND_PEOPLE, _NO_LOOK_UP)
         found = await in_parts(people, self._query_part, alone=self._query_refused, hold=hold)
         return {person.key: each for person, each in zip(people, found, strict=True) if each}
 
@@ -405,10 +404,14 @@ class People:
         found = await self._choose(people, [row for rows in hits for row in rows])
         return [found.get(person.key) for person in people]
 
-    def _holding(self, operation: Operation, advice: str) -> Callable[[RefusedError], Deferred]:
-        """Everybody waits, since the refusal has nothing to do with one of them."""
+    def _holding(
+        self, people: Sequence[Person], operation: Operation, advice: str
+    ) -> Callable[[RefusedError], Deferred]:
+        """Everybody waits, since the refusal has nothing to do with one of them; so no try of theirs counts."""
+        before = {(operation, person.key): self._tries.get((operation, person.key), 0) for person in people}
 
         def hold(error: RefusedError) -> Deferred:
+            self._tries.update(before)
             self._on_halted(operation, error.code, advice)
             return Deferred(error.code, halted=True)
 
@@ -630,7 +633,7 @@ class People:
     # -- creation -----------------------------------------------------------------------------------------------
 
     async def _create(self, people: Sequence[Person]) -> dict[str, Found]:
-        hold = self._holding(Operation.CREATE_LEADS, _NO_LEADS)
+        hold = self._holding(people, Operation.CREATE_LEADS, _NO_LEADS)
         found = await in_parts(people, self._insert, alone=self._alone, hold=hold)
         outcomes = dict(zip([person.key for person in people], found, strict=True))
         made = [person.key for person in people if person.key in self._unsettled]

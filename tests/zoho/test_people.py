@@ -871,6 +871,24 @@ def test_an_unknown_code_for_one_lead_is_tried_a_few_times_then_rejected() -> No
     run(scenario())
 
 
+def test_tries_that_held_everybody_count_against_nobody() -> None:
+    """A code that struck all of a batch for some minutes leaves each person all its own tries."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        body = {"code": "BRAND_NEW_CODE", "details": {}, "message": "", "status": "error"}
+        world.fault(Answer(status=400, body=body), operation="records.insert", times=None)
+        for _ in range(6):
+            found = await client.resolve(*map(number, range(4)))
+            assert all(each.halted for each in found)
+            await asyncio.sleep(60)
+        outcomes = [(await client.resolve(number(0)))[0] for _ in range(5)]
+        assert [type(each) for each in outcomes] == [Deferred] * 4 + [Rejected]
+
+    run(scenario())
+
+
 def test_a_wrong_assignment_rule_halts_and_names_the_setting() -> None:
     """A setting that Zoho does not know is no fault of the people."""
 
