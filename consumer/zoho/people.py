@@ -678,11 +678,15 @@ class People:
             lead = Parent(Module.LEADS, answer.id)
             self._unsettled[person.key] = person, lead
             return lead
-        if answer.code == "DUPLICATE_DATA" and answer.duplicate_id and answer.field in (None, "Phone", "Mobile"):
+        is_number_taken = answer.code == "DUPLICATE_DATA" and answer.field in (None, "Phone", "Mobile")
+        if is_number_taken and answer.duplicate_id:
             return await self._duplicate(person, answer)
         if self._is_name_too_long(person, answer):
             return Deferred("LENGTH_LEARNED")
-        return outcome_of(answer, Stage.LEAD, attempts=self._tried(Operation.CREATE_LEADS, person.key))
+        tries = self._tried(Operation.CREATE_LEADS, person.key)
+        if is_number_taken and tries < TRIES_OF_UNKNOWN:
+            return Deferred(answer.code)  # somebody else made it just now: the next look-up shows it
+        return outcome_of(answer, Stage.LEAD, attempts=tries)
 
     def _is_name_too_long(self, person: Person, answer: RowAnswer) -> bool:
         """The organisation's field is shorter than we could know: from now on the name is cut to it."""

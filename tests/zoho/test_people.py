@@ -260,6 +260,40 @@ def test_duplicate_data_yields_the_record_that_it_names(form: str) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("form", ["v8", "no_id"])
+def test_a_race_for_a_unique_number_ends_in_one_lead_for_all(form: str) -> None:
+    """Who comes second finds the other one's lead, whether or not Zoho names it."""
+
+    async def scenario() -> None:
+        world = World({"duplicate_form": form})
+        world.step("set_field", module="Leads", api_name="Phone", unique=False)
+        clients = [Client(world), Client(world)]
+        for client in clients:
+            await client.sink.prepare()
+        found = await asyncio.gather(*(client.parent(number(1)) for client in clients))
+        assert found[0] == found[1]
+        assert world.operations()["records.insert"] == 2
+        assert len(world.dump("Leads")) == 1
+
+    run(scenario())
+
+
+def test_a_number_that_is_taken_by_a_record_that_nobody_shows_is_rejected_after_a_few_tries() -> None:
+    """The user may not see it: nobody waits for ever."""
+
+    async def scenario() -> None:
+        hidden = {"duplicate_form": "no_id", "search_lag_s": (1e6, 1e6), "coql_lag_s": (1e6, 1e6)}
+        world = World(hidden)
+        world.step("set_field", module="Leads", api_name="Phone", unique=False)
+        await Client(world).parent(number(1))
+        client = Client(world)
+        outcomes = [(await client.resolve(number(1)))[0] for _ in range(5)]
+        assert [type(each) for each in outcomes] == [Deferred] * 4 + [Rejected]
+        assert outcomes[-1].reason == "zoho.DUPLICATE_DATA"
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("form", ["v8", "id_only", "api_name_and_id"])
 @pytest.mark.parametrize("is_readable", [True, False])
 def test_a_duplicate_of_something_else_is_not_adopted(form: str, is_readable: bool) -> None:
