@@ -652,6 +652,9 @@ class People:
                 until = asyncio.get_running_loop().time() + late_s
                 self._uncertain.update({person.key: until for person in people})
             raise
+        for person, answer in zip(people, answers, strict=True):
+            if lead := _lead_made(answer):
+                self._unsettled[person.key] = person, lead
         is_held = is_fault_of_ours(answers)
         return [
             self._held(answer) if is_held and not answer.is_ok else await self._outcome(person, answer)
@@ -674,13 +677,14 @@ class People:
         return row
 
     async def _outcome(self, person: Person, answer: RowAnswer) -> Found:
-        if answer.is_ok and answer.id:
-            lead = Parent(Module.LEADS, answer.id)
-            self._unsettled[person.key] = person, lead
+        if lead := _lead_made(answer):
             return lead
         is_number_taken = answer.code == "DUPLICATE_DATA" and answer.field in (None, "Phone", "Mobile")
         if is_number_taken and answer.duplicate_id:
-            return await self._duplicate(person, answer)
+            try:
+                return await self._duplicate(person, answer)
+            except TransientError as error:
+                return self._unanswered(person, error)
         if self._is_name_too_long(person, answer):
             return Deferred("LENGTH_LEARNED")
         tries = self._tried(Operation.CREATE_LEADS, person.key)
@@ -801,6 +805,10 @@ def _where(criteria: list[str]) -> str:
 
 def _lead_of(row: dict[str, Any]) -> Parent | None:
     return Parent(Module.LEADS, str(row["id"])) if row.get("id") else None
+
+
+def _lead_made(answer: RowAnswer) -> Parent | None:
+    return Parent(Module.LEADS, answer.id) if answer.is_ok and answer.id else None
 
 
 def _lookup_id(row: dict[str, Any], *path: str) -> str | None:

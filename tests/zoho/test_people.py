@@ -260,6 +260,30 @@ def test_duplicate_data_yields_the_record_that_it_names(form: str) -> None:
     run(scenario())
 
 
+def test_a_duplicate_that_cannot_be_read_now_costs_its_batch_mates_nothing() -> None:
+    """It is read later; the leads that were made beside it are known at once, and their twins looked for."""
+
+    async def scenario() -> None:
+        world = World()
+        old = world.insert("Leads", Last_Name="Anna")
+        client = Client(world)
+        await client.sink.prepare()
+        clash = FailRow(code="DUPLICATE_DATA", index=0, details={"id": old, "api_name": "Phone"})
+        world.fault(clash, operation="records.insert")
+        world.fault(BROKEN, operation="records.get", times=4)
+        # Another process creates them in the same moment.
+        both = await asyncio.gather(
+            client.resolve(*map(number, range(1, 4))), Client(world).resolve(*map(number, range(2, 4)))
+        )
+        first, *others = both[0]
+        assert isinstance(first, Deferred)
+        assert all(isinstance(each, Parent) for each in others)
+        phones = [row["Phone"] for row in world.dump("Leads")]
+        assert sorted(phone for phone in phones if phone) == [number(2), number(3)]
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("form", ["v8", "no_id"])
 def test_a_race_for_a_unique_number_ends_in_one_lead_for_all(form: str) -> None:
     """Who comes second finds the other one's lead, whether or not Zoho names it."""
