@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _KEY = "__composite_requests"
 
 
-async def send_together(send: Send, calls: Sequence[Call]) -> list[Reply]:
-    """The reply of each read, in order; a read that is refused by itself has no rows.
+async def send_together(send: Send, calls: Sequence[Call]) -> list[Reply | None]:
+    """The reply of each read, in order; None for one that failed: ask it alone to learn why.
 
-    Raises SyncError when the call failed, or a read within it for a reason that is not its own.
+    Raises SyncError when the whole call failed, HaltedError when a read within it found a cause that is not its own.
     """
     body = {
         "rollback_on_fail": False,
@@ -44,18 +44,15 @@ def _sub_request(call: Call, index: int) -> dict[str, Any]:
     }
 
 
-def _sub_reply(call: Call, answer: object) -> Reply:
+def _sub_reply(call: Call, answer: object) -> Reply | None:
     details = answer.get("details") if isinstance(answer, dict) else None
     response = details.get("response") if isinstance(details, dict) else None
-    if not isinstance(response, dict):
-        raise TransientError("ANSWER_INCOMPLETE")
-    status = response.get("status_code")
-    status = status if isinstance(status, int) else 500
+    status = response.get("status_code") if isinstance(response, dict) else None
+    if not isinstance(response, dict) or not isinstance(status, int):
+        return None
     if status == 204 or (status == 200 and response.get("body") in (None, {})):
         return Reply(204, None)
     try:
         return reply_of(call, status, response.get("body"))
-    except RefusedError:
-        return Reply(status, None)
-    except TokenRefusedError as error:
-        raise TransientError(error.code) from None
+    except (RefusedError, TransientError, TokenRefusedError):
+        return None

@@ -527,7 +527,7 @@ class People:
         return Call(Operation.SEARCH_PEOPLE, "GET", f"/{module}/search", params=tuple(params))
 
     async def _searched_together(self, calls: list[Call]) -> dict[Call, _Rows]:
-        """Rows of each search that was made together with others, where that is allowed."""
+        """Rows of searches that were made together, where that is allowed; what failed is to be asked alone."""
         parts = coql.chunks(calls, _TOGETHER) if self._composite else []
         found = await all_of(map(self._search_together, parts))
         return {call: rows for part in found for call, rows in part.items()}
@@ -544,14 +544,16 @@ class People:
             self._composite = False
             self._observer.people_resolved("composite_refused", 1)
             return {}
-        return {call: reply.rows() for call, reply in zip(calls, replies, strict=True)}
+        except TransientError:
+            return {}
+        return {call: reply.rows() for call, reply in zip(calls, replies, strict=True) if reply}
 
     async def _search(self, person: Person, call: Call, known: _Rows | None) -> _Rows:
         """A number that cannot be searched for is found by nobody; `converted` that is not known is left out."""
         if known is not None:
             return known
         plain = replace(call, params=tuple(param for param in call.params if param != _CONVERTED))
-        for attempt in dict.fromkeys((call, plain)):
+        for attempt in dict.fromkeys((call, plain) if self._may_ask_for_converted else (plain,)):
             try:
                 rows = (await self._send(attempt)).rows()
             except RefusedError as error:

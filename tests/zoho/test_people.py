@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,13 @@ from consumer.zoho.people import LeadOptions, MatchPolicy
 from sandbox.zoho import Answer, Drop, DropKind, FailRow, Garble, LateEffect, Throttle
 from tests.zoho.room import Client, World, delivery, number, run
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 RUSSIAN = "+79161234567"
+LOCKED = Answer(status=400, body={"data": [{"code": "RECORD_LOCKED", "details": {}, "message": "", "status": "error"}]})
+BROKEN = Answer(status=500, body={"code": "INTERNAL_ERROR", "details": {}, "message": "", "status": "error"})
+TOGETHER = "__composite_requests"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +67,96 @@ def test_a_search_that_does_not_know_converted_is_asked_without_it() -> None:
         await client.parent("+491705550002")
         assert plan.fired == 1
         assert len(world.dump("Leads")) == 2
+
+    run(scenario())
+
+
+def spoil(client: Client, change: Callable[[Any, Any], None]) -> None:
+    """Each answer within a composite call goes through `change(what was asked, response)`."""
+    send = client.people._send
+
+    async def spoiled(call: Any) -> Any:
+        reply = await send(call)
+        if call.operation == "people.search_together":
+            for asked, answer in zip(call.body[TOGETHER], (reply.body or {})[TOGETHER], strict=True):
+                change(asked, answer["details"]["response"])
+        return reply
+
+    client.people._send = spoiled
+
+
+def test_a_search_that_fails_within_a_composite_call_is_repeated_alone() -> None:
+    """Out of two hundred a few fail for now: two calls more for each, and nobody waits for it."""
+
+    async def scenario() -> None:
+        world = World()
+        odd = world.insert("Leads", Phone="+7.916.000.00.03")
+        client = Client(world, composite=True)
+
+        def fail(asked: Any, response: Any) -> None:
+            if str(asked["params"]["phone"]).endswith(("0000003", "0000040")):
+                response.update(status_code=500, body=BROKEN.body)
+
+        spoil(client, fail)
+        found = await client.resolve(*map(number, range(100)))
+        assert all(isinstance(each, Parent) for each in found)
+        assert found[3].id == odd
+        assert world.operations()["composite"] == 40
+        assert world.operations()["records.search"] == 200 + 4
+        assert client.told.people["composite_refused"] == 0
+
+    run(scenario())
+
+
+def test_a_search_within_a_composite_call_that_does_not_know_converted_is_asked_without_it() -> None:
+    """As the single search: the person is found, and not made twice."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world, region="DE", composite=True)
+        record_id = world.insert("Leads", Phone="(0170) 555-0001")
+        refused = Answer(status=400, body={"code": "INVALID_QUERY", "details": {}, "message": "", "status": "error"})
+        world.fault(refused, operation="records.search", times=None, predicate=_asks_for_converted)
+
+        def refuse(asked: Any, response: Any) -> None:
+            if "converted" in asked["params"]:
+                response.update(status_code=400, body=refused.body)
+
+        spoil(client, refuse)
+        assert await client.resolve("+491705550001") == [Parent(Module.LEADS, record_id)]
+        await client.parent("+491705550002")
+        assert len(world.dump("Leads")) == 2
+
+    run(scenario())
+
+
+def test_a_composite_call_without_an_answer_puts_off_nobody() -> None:
+    """Its searches are made one by one."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world, composite=True)
+        world.fault(BROKEN, operation="composite", times=4)
+        assert isinstance((await client.resolve(number(1)))[0], Parent)
+
+    run(scenario())
+
+
+def test_a_search_that_fails_for_one_person_puts_off_nobody_else() -> None:
+    """Zoho answers the others, so it is not Zoho."""
+
+    async def scenario() -> None:
+        world = World()
+        client = Client(world)
+        world.fault(
+            BROKEN,
+            operation="records.search",
+            times=None,
+            predicate=lambda call: "0000001" in "".join(call.params.values()),
+        )
+        first, *others = await client.resolve(*map(number, range(1, 5)))
+        assert isinstance(first, Deferred)
+        assert all(isinstance(each, Parent) for each in others)
 
     run(scenario())
 
@@ -386,10 +482,6 @@ def test_a_race_is_settled_later_when_the_second_look_fails() -> None:
 
 def _is_second_look(call: Any) -> bool:
     return "Created_Time from Leads" in call.payload["select_query"]
-
-
-LOCKED = Answer(status=400, body={"data": [{"code": "RECORD_LOCKED", "details": {}, "message": "", "status": "error"}]})
-BROKEN = Answer(status=500, body={"code": "INTERNAL_ERROR", "details": {}, "message": "", "status": "error"})
 
 
 async def with_a_stuck_twin(world: World, answer: Answer, *, times: int | None = None) -> Client:
