@@ -209,7 +209,7 @@ class NoteDesk:
         if owner is not None:
             is_stand_in = dialog not in owners
             return _Owed(owner, is_stand_in or dialog in self._maybe or self._is_uncertain(owner))
-        if owners[dialog] in self._expected[dialog]:
+        if owners[dialog] in self._expected.get(dialog, ()):
             return None
         replayed = next((delivery for delivery in group if delivery.record.is_replay()), None)
         if replayed is not None:
