@@ -157,7 +157,10 @@ class Delivery:
     deferrals: int = 0
     """Times in a row that this stage put it off, whatever the reason: the exponent of its backoff."""
     last_code: str = ""
-    stale_parents: int = 0
+    stale_parent: Parent | None = None
+    """The lead or contact that Zoho refused as a link last; the message was written with it, if at all."""
+    stale_tries: int = 0
+    """How often it was refused."""
     waiting: list[tuple[Record, Ack]] = field(default_factory=list)
     """Duplicates that arrived while this one was in flight; they wait for its outcome."""
 

@@ -104,7 +104,7 @@ class ZohoSink:
 
     async def _existing(self, deliveries: Sequence[Delivery]) -> set[str]:
         """What stands, with the right parent.  Without a look-up the write itself does no harm: it has a key."""
-        ids = [item.event.message_id for item in deliveries if item.may_exist and not item.stale_parents]
+        ids = [item.event.message_id for item in deliveries if item.may_exist and item.stale_parent is None]
         try:
             return await messages.read_existing(self._send, self._module, ids) if ids else set()
         except RefusedError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from consumer.zoho.people import People
 
 StageOutcome = Delivered | Rejected | Deferred
-_LOST_PARENTS = 5
+_TRIES_OF_A_LINK = 5
 _LOOKUP_FIELDS = ("Lead", "Contact", "Parent_Id")
 
 
@@ -87,9 +87,14 @@ class Verdicts:
         return self._stale(delivery) if _is_lost_link(answer) else None
 
     def _stale(self, delivery: Delivery) -> Deferred | None:
-        if delivery.stale_parents >= _LOST_PARENTS or delivery.parent is None:
+        """One that is found again and refused again is not gone: the link itself is at fault."""
+        if delivery.parent is None:
             return None
-        delivery.stale_parents += 1
+        if delivery.parent != delivery.stale_parent:
+            delivery.stale_parent, delivery.stale_tries = delivery.parent, 0
+        if delivery.stale_tries >= _TRIES_OF_A_LINK:
+            return None
+        delivery.stale_tries += 1
         self._people.doubt(self._phones.person(delivery.phone, delivery.event.contact_name), delivery.parent)
         delivery.parent = None
         return Deferred("STALE_PARENT")

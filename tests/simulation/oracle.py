@@ -25,7 +25,7 @@ SETTLED_S = 60.0
 NOTE_WAITED_FOR_S = 30.0
 """So long the next owner of a message waits for a note that may be on its way."""
 USER_RACE_S = 15.0
-ANSWER_MISSED_S = 10.0
+ANSWER_MISSED_S = 30.0
 POISON, SKIP, EVENT = "poison", "skip", "event"
 
 
@@ -241,7 +241,8 @@ class Oracle:
                 default=0.0,
             )
             moves = [move for move in self._commits if move.partition == partition and move.at_s <= began_s]
-            passed_s = max((move.at_s for move in moves if move.offset > at), default=0.0)
+            on_time = (move for move in moves if move not in self._late_commits)
+            passed_s = max((move.at_s for move in on_time if move.offset > at), default=0.0)
             back = [move for move in self._late_commits if move.partition == partition and move.offset <= at]
             if not any(passed_s < move.at_s <= began_s for move in back):
                 return False

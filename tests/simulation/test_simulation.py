@@ -32,6 +32,7 @@ FOUND = {
     ("meddling", 6): "a message was dead-lettered while the search still showed its person's deleted leads",
     ("everything", 217): "a replayed message whose note had been refused was told that an older message owed it",
     ("meddling", 600097): "whoever wrote a note for another message took that message's lead away under its feet",
+    ("meddling", 900125): "a message was dead-lettered when its person had lost six records, one after the other",
     ("letters", 778): "a message was charged with the refused note of another one, and lost it in a rebalance",
     ("letters", 403): "a note that was refused was never made up for, though its message was replayed",
     ("notes", 100905): "Zoho was still at a note when the next owner of its message looked for it",
