@@ -6,6 +6,7 @@ the younger one had lost its caller, or came while two processes held the same m
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -436,17 +437,18 @@ class Oracle:
         )
 
     def _looked_at_s(self, created: Effect) -> float:
-        """When its maker last asked for written forms of numbers, or odd ones: calls may wait long for their turn."""
+        """When its maker last asked for written forms of numbers, or odd ones: calls may wait long for their turn.
+
+        All records are read one module beside the other; an outage can hold up one of them.
+        """
         maker = self.wire.fates[created.call].life
-        forms_s = odd_s = created.at_s
+        asked_s: dict[str, float] = {}
         for number, fate in self.wire.fates.items():
             if fate.life is maker and fate.sent_at < created.at_s:
-                call = self.engine.journal.calls[number - 1]
-                if "Phone in" in str(call.detail):
-                    forms_s = fate.sent_at
-                if call.operation in ("records.search", "composite") or "Modified_Time >=" in str(call.detail):
-                    odd_s = fate.sent_at
-        return min(forms_s, odd_s)
+                asked_s[_look(self.engine.journal.calls[number - 1])] = fate.sent_at
+        searched_s = asked_s.get("search", 0.0)
+        read_s = min(asked_s.get(f"all {module}", 0.0) for module in ("Leads", "Contacts"))
+        return min(asked_s.get("forms", created.at_s), max(searched_s, read_s) or created.at_s)
 
     def _judge_limits(self) -> None:
         """Calls in flight, and refreshes, of each process."""
@@ -462,6 +464,17 @@ class Oracle:
 
     def _canonical(self, raw: str | None) -> str | None:
         return self.phones.canonical(raw) if raw else None
+
+
+def _look(call: Any) -> str:
+    """Which kind of look for people a call was; empty for all others."""
+    detail = str(call.detail)
+    if "Phone in" in detail:
+        return "forms"
+    if call.operation in ("records.search", "composite"):
+        return "search"
+    found = re.search(r"Phone.*Modified_Time from (\w+)", detail)
+    return f"all {found[1]}" if found else ""
 
 
 def _peak(moments: list[tuple[float, int]]) -> int:
