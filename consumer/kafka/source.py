@@ -331,12 +331,9 @@ class KafkaSource:
             self._no_room_since = None
         self._apply_pause(consumer, is_full=not max_records)
         reader = self._reader
-        epoch = self._epoch
-        batches = await reader.read(consumer, epoch=epoch, max_records=max_records, timeout_s=timeout_s)
+        batches = await reader.read(consumer, epoch=self._epoch, max_records=max_records, timeout_s=timeout_s)
         if batches is None or reader is not self._reader:
             return []
-        if epoch != self._epoch:
-            raise OutdatedError
         self._failing_since = None
         return self._records(batches)
 

@@ -514,6 +514,25 @@ def test_a_message_whose_answer_came_late_is_not_certain_to_have_no_note(
     run(scenario())
 
 
+@pytest.mark.parametrize("policy", list(NotePolicy))
+def test_a_late_message_looks_before_it_writes(policy: NotePolicy) -> None:
+    """So that there is no twin to be taken back, for which the right may be missing."""
+
+    async def scenario() -> None:
+        world = World()
+        world.step("revoke_scope", scope="ZohoCRM.modules.notes.DELETE")
+        slow, other = Client(world, note_policy=policy), Client(world, note_policy=policy)
+        for client in (slow, other):
+            await client.parent(number(1))
+        world.fault(Slow(extra_s=45.0), operation="records.upsert", module="Messages")
+        delivering = asyncio.create_task(slow.deliver(dialog(1, number(1))))
+        await asyncio.sleep(2)
+        await asyncio.gather(delivering, other.deliver(redelivered(dialog(1, number(1)))))
+        assert (len(world.dump("Notes")), world.operations()["notes.create"]) == (1, 1)
+
+    run(scenario())
+
+
 def test_a_dialog_of_two_numbers_has_one_note_after_a_crash() -> None:
     """On the record of whoever wrote first, whichever message came to its note first."""
 
