@@ -38,6 +38,7 @@ def stream(seed: int, name: str) -> Random:
 
 
 def _no_dispatch(_call: Call, _request: Request) -> Reply:
+    """The engine needs the organisation before it can set its own; asking earlier is a fault of the sandbox."""
     raise NotImplementedError("the engine sets this")
 
 

@@ -334,6 +334,12 @@ def test_queries_that_hide_records_are_not_relied_on(hidden: str) -> None:
     run(scenario())
 
 
+async def in_tens(client: Client, count: int) -> list[Any]:
+    """The leads of so many people, as batches ask for them."""
+    parts = [await client.resolve(*map(number, range(start, start + 10))) for start in range(0, count, 10)]
+    return [parent for part in parts for parent in part]
+
+
 @pytest.mark.parametrize("times", [1, 1000])
 def test_a_reading_that_is_refused_for_an_unknown_reason_is_tried_a_few_times(times: int) -> None:
     """One strange answer does not make the process search for everybody until its end."""
@@ -343,12 +349,7 @@ def test_a_reading_that_is_refused_for_an_unknown_reason_is_tried_a_few_times(ti
         ids = [world.insert("Leads", Phone=odd(index)) for index in range(40)]
         world.fault(Answer(status=400, body="<html>"), times=times, operation="coql", predicate=_is_reading)
         client = Client(world, directory_from=10)
-        found = [
-            parent
-            for start in range(0, 40, 10)
-            for parent in await client.resolve(*map(number, range(start, start + 10)))
-        ]
-        assert [parent.id for parent in found] == ids
+        assert [parent.id for parent in await in_tens(client, 40)] == ids
         assert client.told.people["directory_refused"] == (times == 1000)
 
     run(scenario())
@@ -368,12 +369,7 @@ def test_trouble_with_a_reading_stops_nobody(action: Any, times: int) -> None:
             action, times=times if not isinstance(action, Throttle) else 1, operation="coql", predicate=_is_reading
         )
         client = Client(world, directory_from=10)
-        found = [
-            parent
-            for start in range(0, 40, 10)
-            for parent in await client.resolve(*map(number, range(start, start + 10)))
-        ]
-        assert [parent.id for parent in found] == ids
+        assert [parent.id for parent in await in_tens(client, 40)] == ids
         assert client.told.people["directory_refused"] == (times == 1000 and not isinstance(action, Throttle))
 
     run(scenario())

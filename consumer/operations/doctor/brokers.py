@@ -32,6 +32,9 @@ _CONNECT_S = 8.0
 _UNKNOWN_RIGHTS = -(2**31)
 _OPERATIONS = {3: "READ", 4: "WRITE", 8: "DESCRIBE"}
 
+_NOT_KNOWN = (IncompatibleBrokerVersion, NotImplementedError)
+"""What aiokafka raises for a request of which the broker, or this client with it, has no version: ask an older one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
@@ -284,7 +287,7 @@ async def _ask_topics(client: AIOKafkaClient, topics: list[str]) -> Any:
     node = client.get_random_node()
     try:
         return await client.send(node, _TopicsRequest(topics))
-    except (IncompatibleBrokerVersion, NotImplementedError):
+    except _NOT_KNOWN:
         return await client.send(node, MetadataRequest(topics, allow_auto_topic_creation=False))
 
 
@@ -335,7 +338,7 @@ async def _describe(connection: KafkaConnection, admin: AIOKafkaAdminClient, gro
         node = await admin.find_coordinator(group_id)
         async with _client(connection) as client:
             answer = await client.send(node, _GroupRequest(group_id))
-    except (IncompatibleBrokerVersion, NotImplementedError):
+    except _NOT_KNOWN:
         [answer] = await admin.describe_consumer_groups([group_id])
     for error_code, _, state, _, _, members, *rest in answer.groups:
         if error_code:
